@@ -1,0 +1,39 @@
+/* What every handler needs, and the route table. */
+#ifndef CLOISTER_API_API_H
+#define CLOISTER_API_API_H
+
+#include "server/router.h"
+#include "tasks/registry.h"
+
+struct api {
+    struct registry *registry;
+    struct json *config; /* for GET /v1/config */
+    const char *openapi; /* text of openapi.yaml, embedded */
+    size_t openapi_len;
+    const char *version;
+    int64_t started_at; /* ns */
+};
+
+extern const struct route api_routes[]; /* api/routes.c */
+
+/* One file a resource. */
+void root_get(struct request *q);
+void tasks_create(struct request *q);
+void tasks_list(struct request *q);
+void tasks_get(struct request *q);
+void tasks_delete(struct request *q);
+void task_signal(struct request *q);
+void task_stop(struct request *q);
+void task_logs(struct request *q);
+void attributes_list(struct request *q);
+void attributes_get(struct request *q);
+void driver_get(struct request *q);
+void config_get(struct request *q);
+void health_live(struct request *q);
+void health_ready(struct request *q);
+void metrics_get(struct request *q);
+void openapi_yaml(struct request *q);
+
+struct json *task_view(const struct task *t); /* api/views.c: task to JSON */
+
+#endif

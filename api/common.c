@@ -1,0 +1,98 @@
+#include "api/common.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "supervisor/launcher.h"
+
+struct registry *request_registry(const struct request *q)
+{
+    return ((struct api *)request_api(q))->registry;
+}
+
+struct task *request_task(struct request *q)
+{
+    const char *id = request_param(q, 0);
+    struct task *t = registry_find(request_registry(q), id);
+    struct err e;
+
+    if (t)
+        return t;
+    err_set(&e, 404, "task_not_found", "there is no task %.64s", id);
+    reply_problem(q, &e);
+    return NULL;
+}
+
+int bad_parameter(struct err *e, const char *name, const char *value)
+{
+    return err_set(e, 400, "invalid_parameter", "the query parameter %s cannot be \"%.64s\"", name, value);
+}
+
+int query_bool(const struct request *q, const char *name, bool *out, struct err *e)
+{
+    const char *v = request_query(q, name, 0);
+
+    *out = v && strcmp(v, "true") == 0;
+    return !v || *out || strcmp(v, "false") == 0 ? 0 : bad_parameter(e, name, v);
+}
+
+int query_int(const struct request *q, const char *name, int64_t min, int64_t max, int64_t *out, struct err *e)
+{
+    const char *v = request_query(q, name, 0);
+
+    if (!v)
+        return 0;
+    if (!*v || strspn(v, "0123456789") != strlen(v) || strlen(v) > 18)
+        return bad_parameter(e, name, v);
+    int64_t n = strtoll(v, NULL, 10);
+    if (n < min || n > max)
+        return bad_parameter(e, name, v);
+    *out = n;
+    return 0;
+}
+
+int query_duration(const struct request *q, const char *name, int64_t *out, struct err *e)
+{
+    const char *v = request_query(q, name, 0);
+
+    return !v || duration_parse(v, out) == 0 ? 0 : bad_parameter(e, name, v);
+}
+
+struct json *body_object(const struct request *q, bool optional, struct err *e)
+{
+    size_t len;
+    const char *text = request_body(q, &len);
+
+    if (len == 0 && optional)
+        return json_object();
+    struct json *j = json_parse(text, len, e);
+    if (j && json_type(j) != JSON_OBJECT) {
+        json_free(j);
+        err_field(e, "", "the body must be an object");
+        return NULL;
+    }
+    return j;
+}
+
+bool not_modified(struct request *q, int64_t version)
+{
+    char tag[32];
+    const char *have = request_header(q, "If-None-Match");
+
+    snprintf(tag, sizeof(tag), "\"%lld\"", (long long)version);
+    reply_header(q, "ETag", tag);
+    if (!have || (!strstr(have, tag) && strcmp(have, "*") != 0))
+        return false;
+    reply_empty(q, 304);
+    return true;
+}
+
+void logs_path(struct registry *r, const char *id, char *out, size_t n)
+{
+    char dir[240];
+
+    task_dir_path(registry_policy(r), id, dir, sizeof(dir));
+    snprintf(out, n, "%s/logs", dir);
+}

@@ -1,0 +1,26 @@
+/* Small things that several handlers need. */
+#ifndef CLOISTER_API_COMMON_H
+#define CLOISTER_API_COMMON_H
+
+#include "api/api.h"
+
+struct registry *request_registry(const struct request *q);
+/* The task of {id}, or NULL after a 404 has been replied. */
+struct task *request_task(struct request *q);
+/* "true"/"false" (absent: false); 400 code invalid_parameter. */
+int query_bool(const struct request *q, const char *name, bool *out, struct err *e);
+/* A whole number in [min, max]; absent: leaves *out. */
+int query_int(const struct request *q, const char *name, int64_t min, int64_t max, int64_t *out, struct err *e);
+/* A duration in ms; absent: leaves *out. */
+int query_duration(const struct request *q, const char *name, int64_t *out, struct err *e);
+/* 400 for a query parameter. Returns -1. */
+int bad_parameter(struct err *e, const char *name, const char *value);
+/* The body as an object; an empty one gives an empty object when `optional`. NULL with e. */
+struct json *body_object(const struct request *q, bool optional, struct err *e);
+/* Sets ETag and, when If-None-Match names it, replies 304 and returns true. */
+bool not_modified(struct request *q, int64_t version);
+
+/* Directory of a task's log segments. */
+void logs_path(struct registry *r, const char *id, char *out, size_t n);
+
+#endif

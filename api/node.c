@@ -1,0 +1,161 @@
+/* What the host and the daemon are: attributes, driver, configuration, health, metrics, the contract. */
+#include <stdio.h>
+#include <string.h>
+
+#include "api/common.h"
+#include "base/buf.h"
+
+static struct api *api_of(const struct request *q)
+{
+    return request_api(q);
+}
+
+void root_get(struct request *q)
+{
+    static const char *const links[][2] = {
+        {"tasks", "/v1/tasks"},   {"attributes", "/v1/attributes"}, {"driver", "/v1/driver"},
+        {"config", "/v1/config"}, {"metrics", "/metrics"},          {"health", "/healthz"},
+        {"ready", "/readyz"},     {"openapi", "/openapi.yaml"},
+    };
+    struct json *j = json_object(), *l = json_object();
+
+    for (size_t i = 0; i < sizeof(links) / sizeof(links[0]); i++)
+        json_set_string(l, links[i][0], links[i][1]);
+    json_set_string(j, "service", "cloister");
+    json_set_string(j, "version", api_of(q)->version);
+    json_set(j, "links", l);
+    reply_json(q, 200, j);
+}
+
+static struct json *health_view(const struct attributes *a)
+{
+    struct json *j = json_object();
+
+    json_set_bool(j, "healthy", a->driver_exec);
+    json_set_string(j, "reason", a->reason);
+    return j;
+}
+
+void attributes_list(struct request *q)
+{
+    const struct attributes *a = registry_attributes(request_registry(q));
+    struct json *j = json_object(), *all = json_object();
+
+    for (size_t i = 0; i < a->n; i++)
+        json_set_string(all, a->v[i].name, a->v[i].value);
+    json_set(j, "attributes", all);
+    json_set(j, "driver", health_view(a));
+    reply_json(q, 200, j);
+}
+
+void attributes_get(struct request *q)
+{
+    const struct attributes *a = registry_attributes(request_registry(q));
+    const char *name = request_param(q, 0), *accept = request_header(q, "Accept");
+    const char *value = attribute_get(a, name);
+    struct err e = {0};
+
+    if (!value) {
+        bool driver = strcmp(name, "driver.exec") == 0;
+
+        err_set(&e, 404, "attribute_not_found", driver ? "driver.exec: %.128s" : "there is no attribute %.128s",
+                driver ? a->reason : name);
+        reply_problem(q, &e);
+    } else if (accept && strstr(accept, "application/json")) {
+        struct json *j = json_object();
+
+        json_set_string(j, "name", name);
+        json_set_string(j, "value", value);
+        reply_json(q, 200, j);
+    } else {
+        char *text = xasprintf("%s\n", value);
+        reply_data(q, 200, "text/plain; charset=utf-8", text, strlen(text));
+    }
+}
+
+void driver_get(struct request *q)
+{
+    const struct attributes *a = registry_attributes(request_registry(q));
+    struct json *j = json_object(), *c = json_object(), *modes = json_array(), *roots = json_array();
+
+    json_push(modes, json_new_string("host"));
+    json_push(roots, json_new_string("overlay"));
+    json_set_bool(c, "send_signals", true);
+    json_set_bool(c, "exec", false);
+    json_set_string(c, "fs_isolation", "chroot");
+    json_set(c, "network_modes", modes);
+    json_set(c, "roots", roots);
+    json_set_string(j, "name", "exec");
+    json_set_bool(j, "healthy", a->driver_exec);
+    json_set_string(j, "health_description", a->reason);
+    json_set(j, "capabilities", c);
+    reply_json(q, 200, j);
+}
+
+void config_get(struct request *q)
+{
+    char *text = json_print(api_of(q)->config);
+
+    reply_data(q, 200, "application/json", text, strlen(text));
+}
+
+void health_live(struct request *q)
+{
+    reply_data(q, 200, "text/plain; charset=utf-8", xstrdup("ok\n"), 3);
+}
+
+void health_ready(struct request *q)
+{
+    struct err e = {0};
+
+    if (registry_ready(request_registry(q), &e) < 0) {
+        reply_problem(q, &e);
+        return;
+    }
+    struct json *j = json_object();
+    json_set_bool(j, "ready", true);
+    reply_json(q, 200, j);
+}
+
+static void metric(struct buf *b, const char *name, const char *type, const char *help)
+{
+    buf_printf(b, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, type);
+}
+
+void metrics_get(struct request *q)
+{
+    struct registry *r = request_registry(q);
+    const struct http_counters *c = http_counters(q);
+    struct buf b = {0};
+    size_t len;
+
+    metric(&b, "cloister_build_info", "gauge", "Version of the daemon.");
+    buf_printf(&b, "cloister_build_info{version=\"%s\"} 1\n", api_of(q)->version);
+    metric(&b, "cloister_driver_available", "gauge", "Whether this host can run tasks.");
+    buf_printf(&b, "cloister_driver_available{driver=\"exec\"} %d\n", registry_attributes(r)->driver_exec);
+    metric(&b, "cloister_tasks", "gauge", "Tasks by state.");
+    for (int s = TASK_PENDING; s <= TASK_LOST; s++)
+        buf_printf(&b, "cloister_tasks{state=\"%s\"} %zu\n", task_state_name((enum task_state)s),
+                   registry_count(r, (enum task_state)s));
+    metric(&b, "cloister_http_requests_total", "counter", "Requests begun.");
+    buf_printf(&b, "cloister_http_requests_total %llu\n", (unsigned long long)c->requests);
+    metric(&b, "cloister_http_responses_total", "counter", "Responses by class of status.");
+    for (int i = 2; i < 6; i++)
+        buf_printf(&b, "cloister_http_responses_total{code=\"%dxx\"} %llu\n", i, (unsigned long long)c->responses[i]);
+    metric(&b, "cloister_http_connections", "gauge", "Open connections.");
+    buf_printf(&b, "cloister_http_connections %llu\n", (unsigned long long)c->connections_open);
+    metric(&b, "process_start_time_seconds", "gauge", "When the server process started, seconds since the epoch.");
+    buf_printf(&b, "process_start_time_seconds %.3f\n", (double)api_of(q)->started_at / 1e9);
+    char *text = buf_take(&b, &len);
+    reply_data(q, 200, "text/plain; version=0.0.4; charset=utf-8", text, len);
+}
+
+void openapi_yaml(struct request *q)
+{
+    struct buf b = {0};
+    size_t len;
+
+    buf_append(&b, api_of(q)->openapi, api_of(q)->openapi_len);
+    char *text = buf_take(&b, &len);
+    reply_data(q, 200, "application/yaml", text, len);
+}

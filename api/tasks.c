@@ -1,0 +1,268 @@
+/* GET /v1/tasks, GET and DELETE /v1/tasks/{id}. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "api/common.h"
+#include "base/buf.h"
+
+enum { LIMIT_MAX = 1000, LIMIT_USUAL = 100, WAIT_MAX_MS = 300000 };
+
+/* --- list --------------------------------------------------------------------------------------------------------- */
+
+struct filter {
+    int state; /* -1 any */
+    const char *name, *user, *cursor;
+    int64_t limit;
+    bool ascending;
+};
+
+static int read_filter(const struct request *q, struct filter *f, struct err *e)
+{
+    const char *state = request_query(q, "state", 0), *order = request_query(q, "order", 0);
+
+    f->state = state ? task_state_parse(state) : -1;
+    if (state && f->state < 0)
+        return bad_parameter(e, "state", state);
+    f->ascending = order && strcmp(order, "asc") == 0;
+    if (order && !f->ascending && strcmp(order, "desc") != 0)
+        return bad_parameter(e, "order", order);
+    f->name = request_query(q, "name", 0);
+    f->user = request_query(q, "user", 0);
+    f->cursor = request_query(q, "cursor", 0);
+    if (f->cursor && !id_valid(f->cursor))
+        return bad_parameter(e, "cursor", f->cursor);
+    for (size_t i = 0; request_query(q, "label", i); i++)
+        if (!strchr(request_query(q, "label", i), '='))
+            return bad_parameter(e, "label", request_query(q, "label", i));
+    f->limit = LIMIT_USUAL;
+    return query_int(q, "limit", 1, LIMIT_MAX, &f->limit, e);
+}
+
+static bool has_label(const struct task *t, const char *wanted)
+{
+    size_t n = (size_t)(strchr(wanted, '=') - wanted);
+
+    for (size_t i = 0; i < t->spec.labels.n; i++) {
+        const struct pair *p = &t->spec.labels.v[i];
+
+        if (strlen(p->key) == n && memcmp(p->key, wanted, n) == 0 && strcmp(p->value, wanted + n + 1) == 0)
+            return true;
+    }
+    return false;
+}
+
+static bool matches(const struct request *q, const struct filter *f, const struct task *t)
+{
+    if ((f->state >= 0 && (int)t->state != f->state) || (f->name && strcmp(f->name, t->spec.name) != 0) ||
+        (f->user && strcmp(f->user, t->spec.user ? t->spec.user : "nobody") != 0))
+        return false;
+    /* Ids sort by time of creation, so a cursor stays good when its task is gone. */
+    if (f->cursor && (f->ascending ? strcmp(t->id, f->cursor) <= 0 : strcmp(t->id, f->cursor) >= 0))
+        return false;
+    for (size_t i = 0; request_query(q, "label", i); i++)
+        if (!has_label(t, request_query(q, "label", i)))
+            return false;
+    return true;
+}
+
+void tasks_list(struct request *q)
+{
+    struct registry *r = request_registry(q);
+    struct filter f;
+    struct err e = {0};
+
+    if (read_filter(q, &f, &e) < 0) {
+        reply_problem(q, &e);
+        return;
+    }
+    if (not_modified(q, registry_version(r)))
+        return;
+    struct json *j = json_object(), *items = json_array();
+    const struct task *last = NULL;
+    int64_t n = 0;
+    json_set(j, "items", items);
+    for (struct task *t = f.ascending ? registry_first(r) : registry_last(r); t; t = f.ascending ? t->next : t->prev) {
+        if (!matches(q, &f, t))
+            continue;
+        if (n == f.limit) {
+            json_set_string(j, "next_cursor", last->id);
+            break;
+        }
+        json_push(items, task_view(t));
+        last = t;
+        n++;
+    }
+    reply_json(q, 200, j);
+}
+
+/* --- one -----------------------------------------------------------------------------------------------------------
+ */
+
+struct waiter { /* a blocking query */
+    struct request *q;
+    char id[ID_LEN + 1];
+    int64_t index;
+    struct subscription *subscription;
+    struct loop_source *timer;
+};
+
+static void stop_waiting(struct waiter *w)
+{
+    registry_unsubscribe(w->subscription);
+    w->subscription = NULL;
+    loop_remove(w->timer);
+    w->timer = NULL;
+}
+
+static void on_end(void *arg)
+{
+    stop_waiting(arg);
+    free(arg);
+}
+
+static void reply_task(struct request *q, struct task *t)
+{
+    if (!not_modified(q, t->version))
+        reply_json(q, 200, task_view(t));
+}
+
+static void answer(struct waiter *w)
+{
+    struct task *t = request_task(w->q);
+
+    stop_waiting(w);
+    if (t)
+        reply_task(w->q, t);
+}
+
+static void on_change(void *arg, struct task *t)
+{
+    struct waiter *w = arg;
+
+    if (strcmp(t->id, w->id) == 0 && (t->version > w->index || t->deleting))
+        answer(w);
+}
+
+static void on_timeout(void *arg, uint32_t events)
+{
+    struct waiter *w = arg;
+
+    (void)events;
+    w->timer = NULL;
+    answer(w);
+}
+
+void tasks_get(struct request *q)
+{
+    int64_t index = -1, wait = WAIT_MAX_MS;
+    struct err e = {0};
+
+    if (query_int(q, "index", 0, INT64_MAX, &index, &e) < 0 || query_duration(q, "wait", &wait, &e) < 0) {
+        reply_problem(q, &e);
+        return;
+    }
+    struct task *t = request_task(q);
+    if (!t)
+        return;
+    if (index < 0 || t->version > index) {
+        reply_task(q, t);
+        return;
+    }
+    struct waiter *w = xcalloc(1, sizeof(*w));
+    *w = (struct waiter){.q = q, .index = index};
+    memcpy(w->id, t->id, sizeof(w->id));
+    w->subscription = registry_subscribe(request_registry(q), on_change, w);
+    w->timer = loop_add_timer(request_loop(q), wait < WAIT_MAX_MS ? wait : WAIT_MAX_MS, on_timeout, w);
+    request_on_end(q, on_end, w);
+}
+
+/* --- delete ----------------------------------------------------------------------------------------------------------
+ */
+
+struct deletion {
+    struct request *q; /* NULL when the client has left; the deletion goes on */
+    struct registry *registry;
+    char id[ID_LEN + 1];
+    bool busy; /* an answer is still to come */
+    bool removing;
+    struct subscription *subscription;
+};
+
+static void deletion_release(struct deletion *d)
+{
+    if (d->q || d->busy || d->subscription)
+        return;
+    free(d);
+}
+
+static void on_deletion_end(void *arg)
+{
+    struct deletion *d = arg;
+
+    d->q = NULL;
+    deletion_release(d);
+}
+
+static void on_removed(void *arg, const struct err *e)
+{
+    struct deletion *d = arg;
+
+    d->busy = false;
+    if (d->q && e->status)
+        reply_problem(d->q, e);
+    else if (d->q)
+        reply_empty(d->q, 204);
+    deletion_release(d);
+}
+
+static void remove_now(struct deletion *d, struct task *t)
+{
+    registry_unsubscribe(d->subscription);
+    d->subscription = NULL;
+    d->busy = true;
+    d->removing = true;
+    registry_remove(d->registry, t, on_removed, d);
+}
+
+static void on_ended(void *arg, struct task *t)
+{
+    struct deletion *d = arg;
+
+    if (strcmp(t->id, d->id) == 0 && task_ended(t) && !d->removing)
+        remove_now(d, t);
+}
+
+static void on_killed(void *arg, const struct err *e)
+{
+    (void)arg, (void)e; /* whether it was told or had ended already: its end removes it */
+}
+
+void tasks_delete(struct request *q)
+{
+    struct err e = {0};
+    bool force;
+
+    if (query_bool(q, "force", &force, &e) < 0) {
+        reply_problem(q, &e);
+        return;
+    }
+    struct task *t = request_task(q);
+    if (!t)
+        return;
+    if (!task_ended(t) && !force) {
+        err_set(&e, 409, "task_running", "the task has not ended; stop it, or delete with force=true");
+        reply_problem(q, &e);
+        return;
+    }
+    struct deletion *d = xcalloc(1, sizeof(*d));
+    *d = (struct deletion){.q = q, .registry = request_registry(q)};
+    memcpy(d->id, t->id, sizeof(d->id));
+    request_on_end(q, on_deletion_end, d);
+    if (task_ended(t)) {
+        remove_now(d, t);
+        return;
+    }
+    d->subscription = registry_subscribe(d->registry, on_ended, d);
+    registry_stop(d->registry, t, 0, 0, on_killed, NULL);
+}

@@ -1,0 +1,65 @@
+/* A task as JSON. */
+#include "api/api.h"
+#include "base/clock.h"
+#include "base/signals.h"
+
+static void set_time(struct json *j, const char *key, int64_t ns)
+{
+    char text[CLOCK_TEXT];
+
+    clock_format(ns, text);
+    json_set_string(j, key, ns > 0 ? text : NULL);
+}
+
+static void set_known(struct json *j, const char *key, int64_t v)
+{
+    json_set(j, key, v < 0 ? json_new_null() : json_new_int(v));
+}
+
+static struct json *usage_view(const struct cgroup_usage *u)
+{
+    struct json *j = json_object();
+
+    set_known(j, "cpu_ns", u->cpu_ns);
+    set_known(j, "cpu_user_ns", u->cpu_user_ns);
+    set_known(j, "cpu_system_ns", u->cpu_system_ns);
+    set_known(j, "memory_peak_bytes", u->memory_peak_bytes);
+    set_known(j, "pids_peak", u->pids_peak);
+    return j;
+}
+
+static struct json *exit_view(const struct task *t)
+{
+    const struct exit_info *x = &t->status.exit;
+    struct json *j = json_object();
+
+    json_set(j, "code", x->code < 0 ? json_new_null() : json_new_int(x->code));
+    json_set_string(j, "signal", x->signum > 0 ? signal_name(x->signum) : NULL);
+    json_set_bool(j, "oom_killed", x->oom_killed);
+    json_set_string(j, "reason", x->reason);
+    set_time(j, "started_at", x->started_at);
+    set_time(j, "finished_at", x->finished_at);
+    if (t->state == TASK_EXITED)
+        json_set(j, "usage", usage_view(&x->usage));
+    return j;
+}
+
+struct json *task_view(const struct task *t)
+{
+    struct json *j = json_object();
+    bool runs = t->state == TASK_RUNNING || t->state == TASK_STOPPING;
+
+    json_set_string(j, "id", t->id);
+    json_set_string(j, "name", t->spec.name);
+    json_set_string(j, "state", task_state_name(t->state));
+    json_set_int(j, "version", t->version);
+    set_time(j, "created_at", t->created_at);
+    set_time(j, "started_at", t->status.started_at);
+    json_set(j, "pid", runs ? json_new_int(t->status.pid) : json_new_null());
+    if (t->state == TASK_EXITED || t->state == TASK_LOST)
+        json_set(j, "exit", exit_view(t));
+    if (t->state == TASK_FAILED)
+        json_set(j, "error", problem_json(&t->status.err));
+    json_set(j, "spec", spec_encode(&t->spec));
+    return j;
+}

@@ -1,0 +1,58 @@
+#include "base/err.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+const char *err_errno_name(int errnum)
+{
+    const char *name = strerrorname_np(errnum);
+
+    return name ? name : "E?";
+}
+
+__attribute__((format(printf, 4, 0))) static void fill(struct err *e, int status, const char *code, const char *fmt,
+                                                       va_list ap)
+{
+    memset(e, 0, sizeof(*e));
+    e->status = status;
+    snprintf(e->code, sizeof(e->code), "%s", code);
+    vsnprintf(e->detail, sizeof(e->detail), fmt, ap);
+}
+
+int err_set(struct err *e, int status, const char *code, const char *fmt, ...)
+{
+    va_list ap;
+
+    va_start(ap, fmt);
+    fill(e, status, code, fmt, ap);
+    va_end(ap);
+    return -1;
+}
+
+int err_field(struct err *e, const char *pointer, const char *fmt, ...)
+{
+    va_list ap;
+
+    va_start(ap, fmt);
+    fill(e, 422, "invalid_field", fmt, ap);
+    va_end(ap);
+    snprintf(e->pointer, sizeof(e->pointer), "%s", pointer);
+    return -1;
+}
+
+int err_step(struct err *e, const char *step, int errnum, const char *fmt, ...)
+{
+    va_list ap;
+
+    va_start(ap, fmt);
+    fill(e, 500, "isolation_failed", fmt, ap);
+    va_end(ap);
+    e->errnum = errnum;
+    snprintf(e->step, sizeof(e->step), "%s", step);
+    if (errnum) {
+        size_t len = strlen(e->detail);
+        snprintf(e->detail + len, sizeof(e->detail) - len, ": %s", err_errno_name(errnum));
+    }
+    return -1;
+}

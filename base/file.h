@@ -1,0 +1,23 @@
+/* Whole files and safe paths. Functions return 0 or an fd, or -1 with errno set. */
+#ifndef CLOISTER_BASE_FILE_H
+#define CLOISTER_BASE_FILE_H
+
+#include <stddef.h>
+#include <sys/types.h>
+
+/* Opens path beneath dirfd: no component may leave it, no magic links (openat2(2), RESOLVE_BENEATH). CLOEXEC. */
+int file_open_beneath(int dirfd, const char *path, int flags, mode_t mode);
+/* Reads at most max bytes of a file; caller frees *out (NUL-terminated). EFBIG when it is larger. */
+int file_read(int dirfd, const char *path, size_t max, char **out, size_t *len);
+/* Writes to a temporary name, fsyncs, renames over name, fsyncs the directory. All or nothing. */
+int file_write_atomic(int dirfd, const char *name, const void *data, size_t len, mode_t mode);
+/* Writes all of data to an existing file, as for cgroup and /proc files. */
+int file_write_at(int dirfd, const char *path, const char *text);
+/* mkdir -p of an absolute path with mode for new directories. */
+int file_mkdirs(const char *path, mode_t mode);
+/* rm -rf of name in dirfd, never following links nor crossing into another mount. ENOENT is success. */
+int file_remove_tree(int dirfd, const char *name);
+/* write(2) until all is written. */
+int file_write_all(int fd, const void *data, size_t len);
+
+#endif

@@ -1,0 +1,202 @@
+#include "base/json.h"
+
+#include <cjson/cJSON.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+/* struct json is cJSON under another name, so that no other file depends on the library. */
+static cJSON *in(const struct json *j)
+{
+    return (cJSON *)(size_t)j;
+}
+
+static struct json *out(cJSON *c)
+{
+    return (struct json *)c;
+}
+
+static struct json *made(cJSON *c)
+{
+    if (!c)
+        abort(); /* memory is out, as in buf.h */
+    return out(c);
+}
+
+struct json *json_parse(const char *text, size_t len, struct err *e)
+{
+    if (json_check(text, len, e) < 0)
+        return NULL;
+    cJSON *c = cJSON_ParseWithLength(text, len);
+    if (!c)
+        err_set(e, 400, "malformed_json", "the document cannot be read");
+    return out(c);
+}
+
+void json_free(struct json *j)
+{
+    cJSON_Delete(in(j));
+}
+
+void json_freep(struct json **j)
+{
+    json_free(*j);
+}
+
+enum json_type json_type(const struct json *j)
+{
+    switch (in(j)->type & 0xff) {
+    case cJSON_False:
+    case cJSON_True:
+        return JSON_BOOL;
+    case cJSON_Number:
+    case cJSON_Raw: /* json_new_int */
+        return JSON_NUMBER;
+    case cJSON_String:
+        return JSON_STRING;
+    case cJSON_Array:
+        return JSON_ARRAY;
+    case cJSON_Object:
+        return JSON_OBJECT;
+    default:
+        return JSON_NULL;
+    }
+}
+
+const char *json_type_name(enum json_type t)
+{
+    static const char *const names[] = {"null", "boolean", "number", "string", "array", "object"};
+
+    return names[t];
+}
+
+struct json *json_get(const struct json *object, const char *key)
+{
+    return out(cJSON_GetObjectItemCaseSensitive(in(object), key));
+}
+
+struct json *json_first(const struct json *container)
+{
+    return out(in(container)->child);
+}
+
+struct json *json_next(const struct json *j)
+{
+    return out(in(j)->next);
+}
+
+const char *json_key(const struct json *member)
+{
+    return in(member)->string;
+}
+
+size_t json_count(const struct json *container)
+{
+    return (size_t)cJSON_GetArraySize(in(container));
+}
+
+const char *json_string(const struct json *j)
+{
+    return j ? cJSON_GetStringValue(in(j)) : NULL;
+}
+
+bool json_bool(const struct json *j)
+{
+    return j && cJSON_IsTrue(in(j));
+}
+
+double json_number(const struct json *j)
+{
+    if (j && cJSON_IsRaw(in(j)))
+        return strtod(in(j)->valuestring, NULL);
+    return j ? in(j)->valuedouble : 0;
+}
+
+bool json_int(const struct json *j, int64_t *value)
+{
+    if (!j || json_type(j) != JSON_NUMBER)
+        return false;
+    if (cJSON_IsRaw(in(j))) {
+        *value = strtoll(in(j)->valuestring, NULL, 10);
+        return true;
+    }
+    double d = in(j)->valuedouble;
+    if (!(fabs(d) <= 9007199254740992.0) || d != floor(d))
+        return false;
+    *value = (int64_t)d;
+    return true;
+}
+
+struct json *json_object(void)
+{
+    return made(cJSON_CreateObject());
+}
+
+struct json *json_array(void)
+{
+    return made(cJSON_CreateArray());
+}
+
+struct json *json_new_string(const char *s)
+{
+    return s ? made(cJSON_CreateString(s)) : json_new_null();
+}
+
+struct json *json_new_int(int64_t v)
+{
+    char text[24];
+
+    snprintf(text, sizeof(text), "%lld", (long long)v); /* cJSON's doubles would lose digits beyond 2^53 */
+    return made(cJSON_CreateRaw(text));
+}
+
+struct json *json_new_bool(bool v)
+{
+    return made(cJSON_CreateBool(v));
+}
+
+struct json *json_new_double(double v)
+{
+    return made(cJSON_CreateNumber(v));
+}
+
+struct json *json_new_null(void)
+{
+    return made(cJSON_CreateNull());
+}
+
+void json_set(struct json *object, const char *key, struct json *v)
+{
+    if (!cJSON_AddItemToObject(in(object), key, in(v)))
+        abort();
+}
+
+void json_push(struct json *array, struct json *v)
+{
+    if (!cJSON_AddItemToArray(in(array), in(v)))
+        abort();
+}
+
+void json_set_string(struct json *object, const char *key, const char *v)
+{
+    json_set(object, key, json_new_string(v));
+}
+
+void json_set_int(struct json *object, const char *key, int64_t v)
+{
+    json_set(object, key, json_new_int(v));
+}
+
+void json_set_bool(struct json *object, const char *key, bool v)
+{
+    json_set(object, key, json_new_bool(v));
+}
+
+char *json_print(const struct json *j)
+{
+    char *text = cJSON_PrintUnformatted(in(j));
+
+    if (!text)
+        abort();
+    return text;
+}

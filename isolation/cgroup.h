@@ -1,0 +1,53 @@
+/* Control groups, v1, hybrid and v2, chosen per controller at start. libcgroup (included by cgroup_lib.c alone) finds
+ * the hierarchies, creates groups with their values and removes them; cgroup_v2.c does what it cannot. */
+#ifndef CLOISTER_ISOLATION_CGROUP_H
+#define CLOISTER_ISOLATION_CGROUP_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "isolation/spec.h"
+
+enum cgroup_controller { CG_CPU, CG_CPUACCT, CG_MEMORY, CG_PIDS, CG_FREEZER, CG_DEVICES, CG_CPUSET, CG_IO, CG_COUNT };
+
+struct cgroup_host { /* plain data; what was found at start */
+    struct {
+        int version;     /* 0 absent, 1, 2 */
+        char mount[128]; /* root of its hierarchy */
+    } ctl[CG_COUNT];
+    char v2_mount[128]; /* "" when no cgroup2 is mounted; on hybrid hosts the tree used for tracking and cgroup.kill */
+    char parent[64];    /* "cloister" */
+    const char *mode;   /* "v1", "hybrid", "v2" or "none" */
+};
+
+struct cgroup_usage {
+    int64_t cpu_ns, cpu_user_ns, cpu_system_ns;
+    int64_t memory_bytes, memory_peak_bytes;
+    int64_t pids, pids_peak; /* -1 where the kernel does not tell */
+    int64_t oom_kills;
+};
+
+const char *cgroup_controller_name(enum cgroup_controller c); /* "cpu", ... */
+/* Once, in the launcher: finds hierarchies and makes the parent group in each. mode "none" is success. */
+int cgroup_host_init(struct cgroup_host *h, const char *parent, struct err *e);
+/* 422 with the pointer of the first limit in r whose controller is missing. */
+int cgroup_check(const struct cgroup_host *h, const struct resources *r, struct err *e);
+/* Makes the task's group <parent>/<id> in each hierarchy with its limits, read back. Rolls back on failure.
+ * Step "cgroup_create". */
+int cgroup_create(const struct cgroup_host *h, const char *id, const struct resources *r, struct err *e);
+/* Moves pid into the group in every hierarchy, verified. Step "cgroup_attach". */
+int cgroup_attach(const struct cgroup_host *h, const char *id, pid_t pid, struct err *e);
+/* SIGKILLs all members (cgroup.kill, else freezer: freeze, kill, thaw, repeat) until the group is empty or timeout_ms
+ * has passed: -1 with errno ETIMEDOUT. A group that is not there is success. */
+int cgroup_kill(const struct cgroup_host *h, const char *id, int64_t timeout_ms);
+bool cgroup_populated(const struct cgroup_host *h, const char *id);
+/* Values not told by the kernel are -1. Read oom_kills after the last process is gone and before removal. */
+void cgroup_usage(const struct cgroup_host *h, const char *id, struct cgroup_usage *u);
+/* Removes the empty group everywhere, with retries up to 2 s; -1 with errno when something stayed. Never moves a
+ * process elsewhere. A group that is not there is success. */
+int cgroup_remove(const struct cgroup_host *h, const char *id);
+/* Calls fn for the id of each group below the parent (union over hierarchies may repeat an id). */
+void cgroup_each(const struct cgroup_host *h, void (*fn)(void *arg, const char *id), void *arg);
+
+#endif

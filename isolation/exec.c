@@ -1,0 +1,225 @@
+/* From a ready sandbox to the command: working directory, lookup, last checks, execve. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+
+#include "base/buf.h"
+#include "base/cleanup.h"
+#include "isolation/steps.h"
+
+/* A field of the spec is at fault: 422, with the step and errno beside the pointer. */
+static int field_at(struct err *e, const char *step, int errnum, const char *pointer, const char *what,
+                    const char *path)
+{
+    err_field(e, pointer, "%s: %.160s", what, path);
+    e->errnum = errnum;
+    snprintf(e->step, sizeof(e->step), "%s", step);
+    return -1;
+}
+
+/* mkdir -p; what is made belongs to the task's user. */
+static int make_work_dir(char *path, const struct identity *who)
+{
+    for (char *p = path + 1;; p++) {
+        char end = *p;
+
+        if (end != '/' && end != '\0')
+            continue;
+        *p = '\0';
+        int rc = mkdir(path, 0755);
+        if (rc == 0)
+            rc = lchown(path, who->uid, who->gid);
+        else if (errno == EEXIST || errno == EROFS) /* chdir tells what it is, or that it is missing */
+            rc = 0;
+        *p = end;
+        if (rc < 0)
+            return -1;
+        if (!end)
+            return 0;
+    }
+}
+
+int step_work_dir(struct entry *c, struct err *e)
+{
+    const char *dir = c->b->spec->work_dir ? c->b->spec->work_dir : "/";
+    _cleanup_free_ char *path = xstrdup(dir);
+
+    if (dir[0] != '/')
+        return field_at(e, "work_dir", EINVAL, "/work_dir", "not an absolute path", dir);
+    if (path[1] && make_work_dir(path, &c->b->who) < 0)
+        return field_at(e, "work_dir", errno, "/work_dir", "cannot make the directory", dir);
+    if (chdir(dir) < 0)
+        return field_at(e, "work_dir", errno, "/work_dir",
+                        errno == ENOTDIR ? "not a directory" : "cannot enter the directory", dir);
+    return 0;
+}
+
+/* Whether the mode lets the user execute it. Access lists are left to the kernel, see step_verify. */
+static bool may_execute(const struct stat *st, const struct identity *who)
+{
+    if (who->uid == 0)
+        return st->st_mode & 0111;
+    if (st->st_uid == who->uid)
+        return st->st_mode & 0100;
+    for (size_t i = 0; i < who->ngroups; i++)
+        if (st->st_gid == who->groups[i])
+            return st->st_mode & 0010;
+    return st->st_gid == who->gid ? st->st_mode & 0010 : st->st_mode & 0001;
+}
+
+/* 0, or the errno that tells why path is no command. */
+static int examine(const char *path, const struct identity *who)
+{
+    struct stat st;
+
+    if (stat(path, &st) < 0)
+        return errno;
+    if (S_ISDIR(st.st_mode))
+        return EISDIR;
+    if (!S_ISREG(st.st_mode) || !(who ? may_execute(&st, who) : st.st_mode & 0111))
+        return EACCES;
+    return 0;
+}
+
+static const char *spec_path(const struct spec *s)
+{
+    const char *path = SANDBOX_PATH;
+
+    for (size_t i = 0; i < s->env.n; i++)
+        if (strcmp(s->env.v[i].key, "PATH") == 0)
+            path = s->env.v[i].value;
+    return path;
+}
+
+/* /local first, then PATH; like execvp(3) a file that may not be executed is passed over, but remembered. Entries of
+ * PATH that are not absolute are passed over. */
+static int search(struct entry *c, const char *name)
+{
+    const char *dir = "/local", *rest = spec_path(c->b->spec);
+    size_t len = strlen(dir);
+    int why = ENOENT;
+
+    for (;;) {
+        int n = snprintf(c->command, sizeof(c->command), "%.*s/%s", (int)len, dir, name);
+
+        if (len > 0 && dir[0] == '/' && n > 0 && (size_t)n < sizeof(c->command)) {
+            int rc = examine(c->command, &c->b->who);
+
+            if (rc == 0)
+                return 0;
+            if (rc == EACCES || rc == EISDIR)
+                why = rc;
+        }
+        if (!*rest)
+            return why;
+        dir = rest;
+        len = strcspn(rest, ":");
+        rest += len + (rest[len] == ':');
+    }
+}
+
+static int locate(struct entry *c, const char *name)
+{
+    const char *dir = c->b->spec->work_dir ? c->b->spec->work_dir : "/";
+    size_t len = strlen(dir);
+
+    if (!*name)
+        return ENOENT;
+    if (!strchr(name, '/'))
+        return search(c, name);
+    if (name[0] == '/') {
+        dir = "";
+        len = 0;
+    }
+    const char *slash = len > 0 && dir[len - 1] != '/' ? "/" : "";
+    int n = snprintf(c->command, sizeof(c->command), "%s%s%s", dir, slash, name);
+    if (n < 0 || (size_t)n >= sizeof(c->command))
+        return ENAMETOOLONG;
+    return examine(c->command, NULL);
+}
+
+int step_command(struct entry *c, struct err *e)
+{
+    const char *name = c->b->spec->command;
+    int why = locate(c, name);
+
+    if (why == 0)
+        return 0;
+    return field_at(e, "command", why, "/command",
+                    why == EISDIR   ? "is a directory"
+                    : why == EACCES ? "is not an executable file"
+                    : why == ENOENT ? "not found in the task's root"
+                                    : "cannot be looked up",
+                    name);
+}
+
+static bool ids_are(const struct identity *who)
+{
+    uid_t ru, eu, su;
+    gid_t rg, eg, sg;
+
+    return getresuid(&ru, &eu, &su) == 0 && getresgid(&rg, &eg, &sg) == 0 && ru == who->uid && eu == who->uid &&
+           su == who->uid && rg == who->gid && eg == who->gid && sg == who->gid;
+}
+
+int step_verify(struct entry *c, struct err *e)
+{
+    const struct sandbox *b = c->b;
+    char cwd[PATH_MAX];
+    int n = getgroups(0, NULL);
+
+    if (!ids_are(&b->who))
+        return err_step(e, "verify", EPERM, "the ids are not the task's");
+    if (n < 0 || (size_t)n > b->who.ngroups)
+        return err_step(e, "verify", EPERM, "the groups are not the task's");
+    if (prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) != (b->spec->no_new_privs ? 1 : 0))
+        return err_step(e, "verify", EPERM, "no_new_privs is not as asked for");
+    /* As the user now: what root could enter or see may be closed to it. The kernel marks a working directory outside
+     * the root with "(unreachable)" (getcwd(2)). */
+    if (faccessat(AT_FDCWD, ".", X_OK, AT_EACCESS) < 0)
+        return field_at(e, "work_dir", errno, "/work_dir", "the task's user may not enter it", b->spec->work_dir);
+    if (!getcwd(cwd, sizeof(cwd)) ? errno != EACCES : cwd[0] != '/')
+        return err_step(e, "verify", EXDEV, "the working directory is outside the root");
+    if (faccessat(AT_FDCWD, c->command, X_OK, AT_EACCESS) < 0)
+        return field_at(e, "command", errno, "/command", "the task's user may not execute it", b->spec->command);
+    return 0;
+}
+
+int step_execve(struct entry *c, struct err *e)
+{
+    static const struct {
+        int errnum;
+        const char *pointer, *what;
+    } failures[] = {
+        {ENOENT, "/command", "its interpreter is missing"},
+        {ENOTDIR, "/command", "its interpreter is missing"},
+        {ENOEXEC, "/command", "not in a format that can be executed"},
+        {EACCES, "/command", "it or its interpreter is not executable"},
+        {ELIBBAD, "/command", "its interpreter is in an unknown format"},
+        {ELOOP, "/command", "its interpreters form a loop"},
+        {ETXTBSY, "/command", "it is open for writing"},
+        {E2BIG, "/args", "the arguments and the environment are too long"},
+    };
+    const struct spec *s = c->b->spec;
+    char **argv = xcalloc(s->args.n + 2, sizeof(char *));
+    char **envp = environment_build(c->b);
+
+    argv[0] = c->command;
+    for (size_t i = 0; i < s->args.n; i++)
+        argv[i + 1] = s->args.v[i];
+    execve(c->command, argv, envp);
+    int why = errno;
+    free(argv);
+    for (char **p = envp; *p; p++)
+        free(*p);
+    free(envp);
+    for (size_t i = 0; i < sizeof(failures) / sizeof(failures[0]); i++)
+        if (failures[i].errnum == why)
+            return field_at(e, strcmp(failures[i].pointer, "/args") == 0 ? "execve" : "command", why,
+                            failures[i].pointer, failures[i].what, s->command);
+    return err_step(e, "execve", why, "cannot execute %.160s", s->command);
+}

@@ -1,0 +1,78 @@
+/* Lists of id ranges. */
+#include <errno.h>
+#include <stdlib.h>
+
+#include "base/buf.h"
+#include "isolation/policy.h"
+
+/* Strict decimal of 32 bits at *text, which is moved behind it. */
+static int parse_id(const char **text, uint32_t *id)
+{
+    const char *s = *text;
+    uint64_t v = 0;
+
+    if (*s < '0' || *s > '9')
+        return -1;
+    for (; *s >= '0' && *s <= '9'; s++) {
+        v = v * 10 + (uint64_t)(*s - '0');
+        if (v > UINT32_MAX)
+            return -1;
+    }
+    *text = s;
+    *id = (uint32_t)v;
+    return 0;
+}
+
+static void skip_spaces(const char **text)
+{
+    while (**text == ' ' || **text == '\t')
+        ++*text;
+}
+
+static int parse_range(const char **text, struct id_range *range)
+{
+    skip_spaces(text);
+    if (parse_id(text, &range->low) < 0)
+        return -1;
+    range->high = range->low;
+    if (**text == '-') {
+        ++*text;
+        if (parse_id(text, &range->high) < 0 || range->high < range->low)
+            return -1;
+    }
+    skip_spaces(text);
+    return 0;
+}
+
+int id_ranges_parse(const char *text, struct id_ranges *r)
+{
+    *r = (struct id_ranges){0};
+    if (!text)
+        return 0;
+    skip_spaces(&text);
+    if (!*text)
+        return 0;
+    for (;;) {
+        struct id_range range;
+
+        if (parse_range(&text, &range) < 0 || (*text && *text != ','))
+            break;
+        r->v = xrealloc(r->v, (r->n + 1) * sizeof(*r->v));
+        r->v[r->n++] = range;
+        if (!*text)
+            return 0;
+        text++;
+    }
+    free(r->v);
+    *r = (struct id_ranges){0};
+    errno = EINVAL;
+    return -1;
+}
+
+bool id_ranges_have(const struct id_ranges *r, uint32_t id)
+{
+    for (size_t i = 0; i < r->n; i++)
+        if (id >= r->v[i].low && id <= r->v[i].high)
+            return true;
+    return false;
+}

@@ -1,0 +1,196 @@
+/* The plan of a sandbox, and the table of the steps that make it in the child. */
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/close_range.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "base/file.h"
+#include "isolation/steps.h"
+
+static enum ns_mode mode_of(enum ns_mode asked, enum ns_mode policy)
+{
+    enum ns_mode mode = asked != NS_DEFAULT ? asked : policy;
+
+    return mode == NS_DEFAULT ? NS_PRIVATE : mode;
+}
+
+int sandbox_plan(struct sandbox *b, const struct spec *s, const struct policy *p, const char *id, struct err *e)
+{
+    uint64_t added;
+
+    memset(b, 0, sizeof(*b));
+    b->spec = s;
+    b->policy = p;
+    b->id = id;
+    int n = snprintf(b->task_dir, sizeof(b->task_dir), "%s/tasks/%s", p->state_dir, id);
+    if (n < 0 || (size_t)n >= sizeof(b->task_dir))
+        return err_step(e, "task_directory", ENAMETOOLONG, "the state directory's path is too long");
+    if (identity_resolve(s->user ? s->user : "nobody", p, &b->who, e) < 0)
+        return -1;
+    if (caps_compute(s, p->allow_caps, &b->caps, &added, e) < 0)
+        return -1;
+    b->caps_ambient = p->ambient_all ? b->caps : added & b->caps;
+    b->pid_mode = mode_of(s->pid_mode, p->pid_mode);
+    b->ipc_mode = mode_of(s->ipc_mode, p->ipc_mode);
+    b->clone_flags = CLONE_NEWNS | CLONE_NEWUTS;
+    if (b->pid_mode == NS_PRIVATE)
+        b->clone_flags |= CLONE_NEWPID;
+    if (b->ipc_mode == NS_PRIVATE)
+        b->clone_flags |= CLONE_NEWIPC;
+    return 0;
+}
+
+static int step_mount_propagation(struct entry *c, struct err *e)
+{
+    (void)c;
+    if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
+        return err_step(e, "mount_propagation", errno, "cannot make the mounts private");
+    return 0;
+}
+
+static int step_hostname(struct entry *c, struct err *e)
+{
+    const char *name = c->b->spec->hostname;
+    size_t len = name ? strlen(name) : strnlen(c->b->id, 12);
+
+    if (sethostname(name ? name : c->b->id, len) < 0)
+        return err_step(e, "hostname", errno, "sethostname");
+    return 0;
+}
+
+static int step_rlimits(struct entry *c, struct err *e)
+{
+    struct rlimit none = {0, 0};
+
+    (void)c;
+    if (setrlimit(RLIMIT_CORE, &none) < 0)
+        return err_step(e, "rlimits", errno, "cannot forbid core dumps");
+    umask(022);
+    /* The service manager may protect us from the OOM killer; the task is not to inherit that. Not vital. */
+    int rc = file_write_at(AT_FDCWD, "/proc/self/oom_score_adj", "0");
+    (void)rc;
+    return 0;
+}
+
+static int step_groups(struct entry *c, struct err *e)
+{
+    return identity_apply_groups(&c->b->who, e);
+}
+
+static int step_capabilities(struct entry *c, struct err *e)
+{
+    return caps_apply(c->b->caps, c->b->caps_ambient, c->b->who.uid, e);
+}
+
+static int step_no_new_privs(struct entry *c, struct err *e)
+{
+    if (c->b->spec->no_new_privs && prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
+        return err_step(e, "no_new_privs", errno, "prctl");
+    return 0;
+}
+
+/* What execve(2) would hand on to the command: ignored signals and the mask. */
+static int step_signals(struct entry *c, struct err *e)
+{
+    struct sigaction act = {.sa_handler = SIG_DFL};
+    sigset_t none;
+
+    (void)c;
+    for (int sig = 1; sig <= SIGRTMAX; sig++)
+        if (sigaction(sig, &act, NULL) < 0 && errno != EINVAL)
+            return err_step(e, "signals", errno, "cannot reset signal %d", sig);
+    /* The change of the uid has cleared it (prctl(2)). */
+    if (prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) < 0)
+        return err_step(e, "signals", errno, "cannot bind the task's life to the supervisor's");
+    sigemptyset(&none);
+    if (sigprocmask(SIG_SETMASK, &none, NULL) < 0)
+        return err_step(e, "signals", errno, "sigprocmask");
+    return 0;
+}
+
+static int step_close_fds(struct entry *c, struct err *e)
+{
+    unsigned keep = (unsigned)c->report_fd;
+
+    if (c->report_fd < 3)
+        return err_step(e, "close_fds", EBADF, "the report's fd is a standard stream");
+    if ((keep > 3 && close_range(3, keep - 1, 0) < 0) || close_range(keep + 1, ~0U, 0) < 0 ||
+        fcntl(c->report_fd, F_SETFD, FD_CLOEXEC) < 0)
+        return err_step(e, "close_fds", errno, "close_range");
+    return 0;
+}
+
+static const struct step {
+    const char *name;
+    int (*run)(struct entry *c, struct err *e);
+} steps[] = {
+    {"mount_propagation", step_mount_propagation},
+    {"rootfs", step_rootfs},
+    {"volumes", step_volumes},
+    {"dev", step_dev},
+    {"proc", step_proc},
+    {"sys", step_sys},
+    {"pivot_root", step_pivot_root},
+    {"hostname", step_hostname},
+    {"rlimits", step_rlimits},
+    {"work_dir", step_work_dir},
+    {"command", step_command},
+    {"groups", step_groups},
+    {"capabilities", step_capabilities},
+    {"no_new_privs", step_no_new_privs},
+    {"signals", step_signals},
+    {"close_fds", step_close_fds},
+    {"verify", step_verify},
+    {"execve", step_execve},
+};
+enum { STEPS = sizeof(steps) / sizeof(steps[0]) };
+
+const char *sandbox_step_name(size_t i)
+{
+    return i < STEPS ? steps[i].name : NULL;
+}
+
+#ifdef CLOISTER_FAULTS
+static bool fault_at(const struct spec *s, const char *step)
+{
+    for (size_t i = 0; i < s->env.n; i++)
+        if (strcmp(s->env.v[i].key, "CLOISTER_FAIL_STEP") == 0 && strcmp(s->env.v[i].value, step) == 0)
+            return true;
+    return false;
+}
+#endif
+
+static int run_step(const struct step *s, struct entry *c, struct err *e)
+{
+#ifdef CLOISTER_FAULTS
+    if (fault_at(c->b->spec, s->name))
+        return err_step(e, s->name, EIO, "a fault was asked for");
+#endif
+    if (s->run(c, e) == 0)
+        return 0;
+    if (e->status == 0) /* a failure must never look like success to the parent */
+        err_step(e, s->name, EPROTO, "the step failed without saying why");
+    if (!e->step[0])
+        snprintf(e->step, sizeof(e->step), "%s", s->name);
+    return -1;
+}
+
+int sandbox_enter(struct sandbox *b, int report_fd, struct err *e)
+{
+    struct entry c = {.b = b, .report_fd = report_fd, .root_fd = -1};
+
+    if (setsid() < 0 && getsid(0) != getpid()) /* own session: no controlling terminal of ours */
+        return err_step(e, "signals", errno, "setsid");
+    umask(0); /* modes are given exactly until the rlimits step */
+    for (size_t i = 0; i < STEPS; i++)
+        if (run_step(&steps[i], &c, e) < 0)
+            return -1;
+    return err_step(e, "execve", EPROTO, "execve returned");
+}

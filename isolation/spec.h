@@ -1,0 +1,71 @@
+/* The task spec as plain data, and its codec: one field table serves the HTTP body, the store and the launch. */
+#ifndef CLOISTER_ISOLATION_SPEC_H
+#define CLOISTER_ISOLATION_SPEC_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "base/json.h"
+
+enum ns_mode { NS_DEFAULT, NS_PRIVATE, NS_HOST };
+
+struct strings { /* owned array of owned strings */
+    char **v;
+    size_t n;
+};
+
+struct pair {
+    char *key, *value;
+};
+
+struct pairs {
+    struct pair *v;
+    size_t n;
+};
+
+struct resources {      /* 0 = not set */
+    int64_t cpu;        /* MHz, becomes cpu.shares or cpu.weight */
+    int64_t memory;     /* MiB */
+    int64_t memory_max; /* MiB, -1 unlimited */
+    int64_t pids;
+};
+
+struct log_limits {
+    int64_t max_files;     /* per stream */
+    int64_t max_file_size; /* MiB */
+    bool disabled;
+};
+
+struct spec {
+    char *command; /* the only required field */
+    struct strings args;
+    char *name;          /* default: the command's base name */
+    struct pairs labels; /* for the caller's use */
+    char *user;          /* "name" or "uid[:gid]", default nobody */
+    struct pairs env;
+    char *work_dir; /* absolute, inside the chroot, default "/" */
+    char *input;    /* "stdin": text given to the task, or NULL for /dev/null */
+    enum ns_mode pid_mode, ipc_mode;
+    char *hostname; /* default: the first 12 characters of the id */
+    struct strings cap_add, cap_drop;
+    bool no_new_privs; /* default true */
+    struct resources resources;
+    struct log_limits logs;
+    int64_t kill_signal;     /* default SIGINT, as Nomad's kill_signal */
+    int64_t kill_timeout_ms; /* default 5,000 */
+};
+
+/* Decodes and validates by the field table; unknown fields, wrong types, out-of-range values: 422 with the pointer.
+ * The caller frees *s with spec_free also after an error. */
+int spec_decode(const struct json *j, struct spec *s, struct err *e);
+/* The whole spec with its defaults; decoding it again gives the same spec. Caller frees. */
+struct json *spec_encode(const struct spec *s);
+void spec_free(struct spec *s);
+#define _cleanup_spec_ __attribute__((cleanup(spec_free)))
+
+/* Pointers of all fields ("/command", "/resources/cpu"), for the contract test; NULL after the last. */
+const char *spec_field_pointer(size_t i);
+
+#endif

@@ -1,0 +1,396 @@
+#include "server/config.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/buf.h"
+#include "base/cleanup.h"
+#include "base/file.h"
+#include "base/hcl.h"
+
+enum kind { K_STRING, K_INT, K_BOOL, K_LIST, K_MAP };
+
+struct option {
+    const char *block; /* where it stands in the file: "", "plugin.exec.config", "client" */
+    const char *name;  /* the flag is the same with - for _ */
+    enum kind kind;
+    size_t offset;
+    const char *preset;  /* default as text; lists and maps separated by commas, a map's pairs with = */
+    int64_t min, max;    /* K_INT */
+    const char *choices; /* K_STRING: space-separated, or NULL */
+    const char *help;
+};
+
+#define AT(member) offsetof(struct config, member)
+#define PLUGIN "plugin.exec.config"
+
+static const struct option options[] = {
+    {"", "state_dir", K_STRING, AT(state_dir), "/var/lib/cloister", 0, 0, NULL, "tasks, logs and the store"},
+    {"", "run_dir", K_STRING, AT(run_dir), "/run/cloister", 0, 0, NULL, "sockets of supervisors; gone after a reboot"},
+    {"", "socket", K_STRING, AT(socket), "", 0, 0, NULL, "unix socket of the API (default: RUN_DIR/cloister.sock)"},
+    {"", "listen", K_STRING, AT(listen), "127.0.0.1:8646", 0, 0, NULL, "loopback address:port of the API, or none"},
+    {"", "socket_group", K_STRING, AT(socket_group), "cloister", 0, 0, NULL, "group that may use the unix socket"},
+    {"", "server_user", K_STRING, AT(server_user), "cloister", 0, 0, NULL,
+     "account of the server process, or a uid; 64646 if there is no such account"},
+    {"", "tokens_file", K_STRING, AT(tokens_file), "/etc/cloister/tokens", 0, 0, NULL, "hashed bearer tokens"},
+    {"", "cgroup_parent", K_STRING, AT(cgroup_parent), "cloister", 0, 0, NULL, "name of our group below each root"},
+    {"", "log_level", K_STRING, AT(log_level), "info", 0, 0, "error warn info debug", "least level of log lines"},
+    {"", "allowed_hosts", K_LIST, AT(allowed_hosts), "", 0, 0, NULL, "Host names besides those of loopback"},
+    {"", "allowed_origins", K_LIST, AT(allowed_origins), "", 0, 0, NULL, "origins of web pages that may call"},
+    {"", "max_body", K_INT, AT(max_body), "1048576", 1024, 16777216, NULL, "largest request body in bytes"},
+    {"", "max_connections", K_INT, AT(max_connections), "1024", 1, 16384, NULL, "connections at once, per listener"},
+    {PLUGIN, "default_pid_mode", K_STRING, AT(default_pid_mode), "private", 0, 0, "private host", "for tasks without"},
+    {PLUGIN, "default_ipc_mode", K_STRING, AT(default_ipc_mode), "private", 0, 0, "private host", "for tasks without"},
+    {PLUGIN, "no_pivot_root", K_BOOL, AT(no_pivot_root), "false", 0, 0, NULL, "chroot, for a root on a ramdisk"},
+    {PLUGIN, "allow_caps", K_LIST, AT(allow_caps),
+     "audit_write,chown,dac_override,fowner,fsetid,kill,mknod,net_bind_service,setfcap,setgid,setpcap,setuid,sys_"
+     "chroot",
+     0, 0, NULL, "capabilities that a task may hold"},
+    {PLUGIN, "denied_host_uids", K_STRING, AT(denied_host_uids), "", 0, 0, NULL, "ids and ranges: 0,10-15"},
+    {PLUGIN, "denied_host_gids", K_STRING, AT(denied_host_gids), "", 0, 0, NULL, "ids and ranges: 0,10-15"},
+    {PLUGIN, "ambient_caps", K_STRING, AT(ambient_caps), "added", 0, 0, "added all", "all: as Nomad does"},
+    {"client", "user_denylist", K_LIST, AT(user_denylist), "root", 0, 0, NULL, "accounts that no task may have"},
+    {"client", "chroot_env", K_MAP, AT(chroot_env),
+     "/bin=/bin,/etc=/etc,/lib=/lib,/lib32=/lib32,/lib64=/lib64,/run/resolvconf=/run/resolvconf,/sbin=/sbin,/usr=/usr",
+     0, 0, NULL, "what of the host a task sees"},
+};
+enum { OPTIONS = sizeof(options) / sizeof(options[0]) };
+
+static void list_add(struct config_list *l, const char *text)
+{
+    l->v = xrealloc(l->v, (l->n + 2) * sizeof(*l->v));
+    l->v[l->n++] = xstrdup(text);
+    l->v[l->n] = NULL;
+}
+
+static void map_add(struct config_map *m, const char *key, const char *value)
+{
+    m->key = xrealloc(m->key, (m->n + 1) * sizeof(*m->key));
+    m->value = xrealloc(m->value, (m->n + 1) * sizeof(*m->value));
+    m->key[m->n] = xstrdup(key);
+    m->value[m->n++] = xstrdup(value);
+}
+
+static void clear(const struct option *o, void *at)
+{
+    if (o->kind == K_STRING) {
+        free(*(char **)at);
+        *(char **)at = NULL;
+    } else if (o->kind == K_LIST) {
+        struct config_list *l = at;
+
+        for (size_t i = 0; i < l->n; i++)
+            free(l->v[i]);
+        free(l->v);
+        *l = (struct config_list){.v = xcalloc(1, sizeof(char *))};
+    } else if (o->kind == K_MAP) {
+        struct config_map *m = at;
+
+        for (size_t i = 0; i < m->n; i++) {
+            free(m->key[i]);
+            free(m->value[i]);
+        }
+        free(m->key);
+        free(m->value);
+        *m = (struct config_map){0};
+    }
+}
+
+static bool is_choice(const char *choices, const char *text)
+{
+    size_t len = strlen(text);
+
+    for (const char *p = choices; p && *p; p += strcspn(p, " "), p += *p == ' ')
+        if (strncmp(p, text, len) == 0 && (p[len] == ' ' || !p[len]) && len > 0)
+            return true;
+    return false;
+}
+
+static int set_int(const struct option *o, void *at, const char *text, struct err *e)
+{
+    char *end;
+
+    errno = 0;
+    long long v = strtoll(text, &end, 10);
+    if (errno || end == text || *end || v < o->min || v > o->max)
+        return err_set(e, 400, "config", "%s: \"%s\" is no whole number from %lld to %lld", o->name, text,
+                       (long long)o->min, (long long)o->max);
+    *(int64_t *)at = v;
+    return 0;
+}
+
+/* A value as text: defaults and flags. */
+static int set_text(const struct option *o, void *at, const char *text, struct err *e)
+{
+    if (o->kind == K_INT)
+        return set_int(o, at, text, e);
+    if (o->kind == K_BOOL) {
+        if (strcmp(text, "true") != 0 && strcmp(text, "false") != 0)
+            return err_set(e, 400, "config", "%s: \"%s\" is neither true nor false", o->name, text);
+        *(bool *)at = text[0] == 't';
+        return 0;
+    }
+    clear(o, at);
+    if (o->kind == K_STRING) {
+        if (o->choices && !is_choice(o->choices, text))
+            return err_set(e, 400, "config", "%s: \"%s\" is none of: %s", o->name, text, o->choices);
+        *(char **)at = xstrdup(text);
+        return 0;
+    }
+    _cleanup_free_ char *copy = xstrdup(text);
+    char *save = NULL;
+    for (char *part = strtok_r(copy, ",", &save); part; part = strtok_r(NULL, ",", &save)) {
+        char *equals = strchr(part, '=');
+
+        if (o->kind == K_LIST) {
+            list_add(at, part);
+            continue;
+        }
+        if (!equals)
+            return err_set(e, 400, "config", "%s: \"%s\" is no source=destination", o->name, part);
+        *equals = '\0';
+        map_add(at, part, equals + 1);
+    }
+    return 0;
+}
+
+static int wrong_type(const struct option *o, const char *want, struct err *e)
+{
+    return err_set(e, 400, "config", "%s%s%s must be %s", o->block, *o->block ? "." : "", o->name, want);
+}
+
+/* A value of the file. */
+static int set_json(const struct option *o, void *at, const struct json *v, struct err *e)
+{
+    int64_t number;
+    char text[32];
+
+    switch (o->kind) {
+    case K_STRING:
+        return json_string(v) ? set_text(o, at, json_string(v), e) : wrong_type(o, "a string", e);
+    case K_INT:
+        if (!json_int(v, &number))
+            return wrong_type(o, "a whole number", e);
+        snprintf(text, sizeof(text), "%lld", (long long)number);
+        return set_int(o, at, text, e);
+    case K_BOOL:
+        if (json_type(v) != JSON_BOOL)
+            return wrong_type(o, "true or false", e);
+        *(bool *)at = json_bool(v);
+        return 0;
+    case K_LIST:
+    case K_MAP:
+        if (json_type(v) != (o->kind == K_LIST ? JSON_ARRAY : JSON_OBJECT))
+            return wrong_type(o, o->kind == K_LIST ? "a list of strings" : "a block of strings", e);
+        clear(o, at);
+        for (const struct json *m = json_first(v); m; m = json_next(m)) {
+            if (!json_string(m))
+                return wrong_type(o, "made of strings", e);
+            if (o->kind == K_LIST)
+                list_add(at, json_string(m));
+            else
+                map_add(at, json_key(m), json_string(m));
+        }
+    }
+    return 0;
+}
+
+static const struct option *find(const char *block, const char *name)
+{
+    for (size_t i = 0; i < OPTIONS; i++)
+        if (strcmp(options[i].name, name) == 0 && (!block || strcmp(options[i].block, block) == 0))
+            return &options[i];
+    return NULL;
+}
+
+static bool is_block(const char *path)
+{
+    size_t len = strlen(path);
+
+    for (size_t i = 0; i < OPTIONS; i++)
+        if (strncmp(options[i].block, path, len) == 0 && (!options[i].block[len] || options[i].block[len] == '.'))
+            return true;
+    return false;
+}
+
+static int set_tree(struct config *c, const char *block, const struct json *tree, struct err *e)
+{
+    for (const struct json *m = json_first(tree); m; m = json_next(m)) {
+        const struct option *o = find(block, json_key(m));
+        _cleanup_free_ char *path = xasprintf("%s%s%s", block, *block ? "." : "", json_key(m));
+
+        if (o) {
+            if (set_json(o, (char *)c + o->offset, m, e) < 0)
+                return -1;
+        } else if (json_type(m) == JSON_OBJECT && is_block(path)) {
+            if (set_tree(c, path, m, e) < 0)
+                return -1;
+        } else {
+            return err_set(e, 400, "config", "unknown option %s", path);
+        }
+    }
+    return 0;
+}
+
+/* The line where name first stands as a word: good enough to lead a person there. */
+static int line_of(const char *text, const char *name)
+{
+    const char *at = strstr(text, name);
+    int line = 1;
+
+    for (const char *p = text; at && p < at; p++)
+        line += *p == '\n';
+    return line;
+}
+
+static int load_file(struct config *c, const char *file, struct err *e)
+{
+    _cleanup_free_ char *text = NULL;
+    size_t len = 0;
+    struct err inner = {0};
+
+    if (file_read(AT_FDCWD, file, 1 << 20, &text, &len) < 0)
+        return err_set(e, 400, "config", "%s: %s", file, strerror(errno));
+    size_t n = strlen(file);
+    bool is_json = n > 5 && strcmp(file + n - 5, ".json") == 0;
+    _cleanup_json_ struct json *tree = is_json ? json_parse(text, len, &inner) : hcl_parse(file, text, len, &inner);
+    if (!tree)
+        return err_set(e, 400, "config", "%s%s%s", is_json ? file : "", is_json ? ": " : "", inner.detail);
+    if (set_tree(c, "", tree, &inner) == 0)
+        return 0;
+    /* The detail starts with "unknown option a.b.c" or "a.b.c must be" or "c: ...": its last word names the place. */
+    const char *word = strncmp(inner.detail, "unknown option ", 15) == 0 ? inner.detail + 15 : inner.detail;
+    _cleanup_free_ char *path = xstrdup(word);
+    path[strcspn(path, " :")] = '\0';
+    const char *last = strrchr(path, '.') ? strrchr(path, '.') + 1 : path;
+    return err_set(e, 400, "config", "%s:%d: %s", file, line_of(text, last), inner.detail);
+}
+
+static int load_flags(struct config *c, int argc, char **argv, struct err *e)
+{
+    for (int i = 0; i < argc; i++) {
+        const char *flag = argv[i];
+
+        if (strncmp(flag, "--", 2) != 0)
+            return err_set(e, 400, "config", "unexpected argument %s", flag);
+        _cleanup_free_ char *name = xstrdup(flag + 2);
+        char *value = strchr(name, '=');
+        if (value)
+            *value++ = '\0';
+        for (char *p = name; *p; p++)
+            if (*p == '-')
+                *p = '_';
+        const struct option *o = find(NULL, name);
+        if (!o)
+            return err_set(e, 400, "config", "unknown option %s (see --help)", flag);
+        if (!value && o->kind == K_BOOL)
+            value = "true";
+        if (!value && i + 1 >= argc)
+            return err_set(e, 400, "config", "%s wants a value", flag);
+        if (!value)
+            value = argv[++i];
+        if (set_text(o, (char *)c + o->offset, value, e) < 0)
+            return -1;
+    }
+    return 0;
+}
+
+static int check(struct config *c, struct err *e)
+{
+    const char *absolute[] = {c->state_dir, c->run_dir, c->socket, c->tokens_file};
+
+    if (!c->socket[0]) {
+        free(c->socket);
+        c->socket = xasprintf("%s/cloister.sock", c->run_dir);
+        absolute[2] = c->socket;
+    }
+    for (size_t i = 0; i < sizeof(absolute) / sizeof(absolute[0]); i++)
+        if (absolute[i][0] != '/' || strlen(absolute[i]) > 180)
+            return err_set(e, 400, "config", "\"%s\" is no absolute path of at most 180 bytes", absolute[i]);
+    if (!c->cgroup_parent[0] || strchr(c->cgroup_parent, '/') || c->cgroup_parent[0] == '.' ||
+        strlen(c->cgroup_parent) > 60)
+        return err_set(e, 400, "config", "cgroup_parent \"%s\" is no name", c->cgroup_parent);
+    return 0;
+}
+
+int config_load(struct config *c, const char *file, int argc, char **argv, struct err *e)
+{
+    static const char usual[] = "/etc/cloister/cloister.conf";
+
+    memset(c, 0, sizeof(*c));
+    for (size_t i = 0; i < OPTIONS; i++)
+        if (set_text(&options[i], (char *)c + options[i].offset, options[i].preset, e) < 0)
+            return -1;
+    if (!file && access(usual, F_OK) == 0)
+        file = usual;
+    if (file && load_file(c, file, e) < 0)
+        return -1;
+    return load_flags(c, argc, argv, e) < 0 ? -1 : check(c, e);
+}
+
+void config_free(struct config *c)
+{
+    for (size_t i = 0; i < OPTIONS; i++) {
+        clear(&options[i], (char *)c + options[i].offset);
+        if (options[i].kind == K_LIST)
+            free(((struct config_list *)(void *)((char *)c + options[i].offset))->v);
+    }
+    memset(c, 0, sizeof(*c));
+}
+
+void config_help(void)
+{
+    printf(
+        "Usage: cloisterd [--config FILE] [OPTION...]\n"
+        "       cloisterd token create --role monitor|operator|admin --name NAME [OPTION...]\n"
+        "       cloisterd --check-config | --version | --help\n\n"
+        "Every option may stand in FILE (default /etc/cloister/cloister.conf) in the block named, or as a flag:\n\n");
+    for (size_t i = 0; i < OPTIONS; i++) {
+        const struct option *o = &options[i];
+        _cleanup_free_ char *flag = xstrdup(o->name);
+
+        for (char *p = flag; *p; p++)
+            if (*p == '_')
+                *p = '-';
+        printf("  --%-18s %s%s%s\n", flag, o->help, *o->block ? "; block " : "", o->block);
+        if (o->preset[0])
+            printf("  %-20s default %s\n", "", o->preset);
+    }
+}
+
+struct json *config_json(const struct config *c)
+{
+    struct json *j = json_object();
+
+    for (size_t i = 0; i < OPTIONS; i++) {
+        const struct option *o = &options[i];
+        const void *at = (const char *)c + o->offset;
+        struct json *v;
+
+        if (o->kind == K_STRING) {
+            v = json_new_string(*(char *const *)at);
+        } else if (o->kind == K_INT) {
+            v = json_new_int(*(const int64_t *)at);
+        } else if (o->kind == K_BOOL) {
+            v = json_new_bool(*(const bool *)at);
+        } else if (o->kind == K_LIST) {
+            const struct config_list *l = at;
+
+            v = json_array();
+            for (size_t k = 0; k < l->n; k++)
+                json_push(v, json_new_string(l->v[k]));
+        } else {
+            const struct config_map *m = at;
+
+            v = json_object();
+            for (size_t k = 0; k < m->n; k++)
+                json_set_string(v, m->key[k], m->value[k]);
+        }
+        json_set(j, o->name, v);
+    }
+    return j;
+}

@@ -1,0 +1,85 @@
+/* Private to http.c, reply.c and conn.c. */
+#ifndef CLOISTER_SERVER_HTTP_INTERNAL_H
+#define CLOISTER_SERVER_HTTP_INTERNAL_H
+
+#include "base/buf.h"
+#include "server/auth.h"
+#include "server/http.h"
+#include "server/router.h"
+
+struct MHD_Connection;
+struct MHD_Daemon;
+struct MHD_Response;
+
+enum { QUERY_MAX = 32, HEADERS_MAX = 8 };
+
+struct http;
+
+struct listener {
+    struct http *http;
+    struct MHD_Daemon *mhd;
+    struct loop_source *source;
+    bool is_unix;
+};
+
+struct conn { /* a client's connection */
+    struct http *http;
+    struct listener *listener;
+    int fd;
+    int64_t deadline; /* clock_mono_ms; -1 none */
+    enum role peer;   /* unix: by credentials */
+    struct conn *prev, *next;
+};
+
+struct query {
+    char *name, *value;
+};
+
+struct request {
+    struct http *http;
+    struct conn *conn;
+    struct MHD_Connection *mhd;
+    char *method, *path;
+    struct match match;
+    enum role role;
+    struct query query[QUERY_MAX];
+    size_t nquery;
+    struct buf body;
+    bool checked;                  /* the first call is over */
+    bool handled;                  /* the handler has run */
+    struct MHD_Response *response; /* waiting to be queued */
+    int status;
+    struct {
+        char *name, *value;
+    } headers[HEADERS_MAX];
+    size_t nheaders;
+    bool queued, suspended, gone, close;
+    int watch_fd; /* dup of the connection's fd while suspended, to notice a client that leaves */
+    struct loop_source *watch;
+    struct stream stream;
+    bool streaming;
+    void (*on_end)(void *arg);
+    void *on_end_arg;
+    struct request *prev, *next;
+};
+
+struct http {
+    struct http_config config;
+    struct listener listeners[2];
+    struct conn *conns;
+    struct request *requests;
+    struct loop_source *tick;
+    struct http_counters counters;
+    bool resumed; /* MHD must run before the next wait */
+    bool stopping;
+};
+
+/* reply.c */
+void response_add_header(struct request *q, const char *name, const char *value);
+/* http.c */
+void request_ready(struct request *q); /* a response is there: queue it, now or on resume */
+void request_suspend(struct request *q);
+void request_resume(struct request *q);
+void request_ended(struct request *q); /* runs on_end once */
+
+#endif

@@ -1,0 +1,217 @@
+/* cloisterd: reads the configuration, opens the sockets, becomes the launcher; and what the server process runs. */
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include "api/api.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "isolation/probe.h"
+#include "server/auth.h"
+#include "server/config.h"
+#include "server/setup.h"
+#include "supervisor/launcher.h"
+
+#ifndef CLOISTER_VERSION
+#define CLOISTER_VERSION "0.1.0"
+#endif
+
+enum { HEADER_MS = 10000, BODY_MS = 30000, IDLE_MS = 60000 };
+
+extern const char openapi_text[]; /* openapi.yaml, embedded by the build */
+extern const char openapi_text_end[];
+
+struct daemon { /* what both processes know since before the fork */
+    struct config config;
+    struct policy policy;
+    gid_t socket_gid;
+    int unix_fd, tcp_fd;
+    struct launcher launcher;
+    struct attributes attributes;
+};
+
+static void on_term(void *arg, uint32_t events)
+{
+    (void)events;
+    loop_stop(arg, 0);
+}
+
+static int watch_signals(struct loop *loop)
+{
+    sigset_t set;
+
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    sigprocmask(SIG_BLOCK, &set, NULL);
+    int fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+    return fd >= 0 && loop_add_fd(loop, fd, EPOLLIN, on_term, loop) ? 0 : -1;
+}
+
+static int serve(struct daemon *d, struct loop *loop, struct registry *registry)
+{
+    struct err e = {0};
+    struct auth auth = {
+        .socket_gid = d->socket_gid,
+        .tokens_file = d->config.tokens_file,
+        .hosts = (const char *const *)d->config.allowed_hosts.v,
+        .origins = (const char *const *)d->config.allowed_origins.v,
+    };
+    struct router router = {.routes = api_routes};
+    struct api api = {
+        .registry = registry,
+        .config = config_json(&d->config),
+        .openapi = openapi_text,
+        .openapi_len = (size_t)(openapi_text_end - openapi_text),
+        .version = CLOISTER_VERSION,
+        .started_at = clock_real_ns(),
+    };
+    struct http_config config = {
+        .loop = loop,
+        .router = &router,
+        .auth = &auth,
+        .api = &api,
+        .max_body = (size_t)d->config.max_body,
+        .connection_limit = (int)d->config.max_connections,
+        .header_ms = HEADER_MS,
+        .body_ms = BODY_MS,
+        .idle_ms = IDLE_MS,
+    };
+    struct http *http = http_start(&config, d->unix_fd, d->tcp_fd, &e);
+    int rc = 1;
+
+    if (http) {
+        log_info("serving on %s and %s", d->config.socket, d->config.listen);
+        rc = loop_run(loop);
+        http_stop(http);
+    } else {
+        log_error("cannot serve: %s", e.detail);
+    }
+    json_free(api.config);
+    return rc;
+}
+
+static int server_main(void *arg, int launcher_sock)
+{
+    struct daemon *d = arg;
+    struct err e = {0};
+    struct loop *loop = loop_new(&e);
+    int rc = 1;
+
+    if (!loop || watch_signals(loop) < 0) {
+        log_error("cannot make the event loop: %s", e.detail);
+        return 1;
+    }
+    struct registry_config config = {
+        .loop = loop,
+        .policy = &d->policy,
+        .cgroups = &d->launcher.cgroups,
+        .attributes = &d->attributes,
+        .launcher_fd = launcher_sock,
+    };
+    struct registry *registry = registry_open(&config, &e);
+    if (registry) {
+        rc = serve(d, loop, registry);
+        registry_close(registry);
+    } else {
+        log_error("cannot open the store: %s", e.detail);
+    }
+    loop_free(loop);
+    return rc;
+}
+
+static int run(struct daemon *d)
+{
+    struct err e = {0};
+
+    log_init("launcher", LOG_LEVEL_INFO);
+    if (geteuid() != 0) {
+        log_error("cloisterd must be started as root");
+        return 1;
+    }
+    d->unix_fd = setup_unix(d->config.socket, d->socket_gid, &e);
+    if (d->unix_fd < 0 || setup_tcp(d->config.listen, &d->tcp_fd, &e) < 0 ||
+        cgroup_host_init(&d->launcher.cgroups, d->config.cgroup_parent, &e) < 0) {
+        log_error("%s", e.detail);
+        return 1;
+    }
+    probe_host(&d->attributes, &d->launcher.cgroups, &d->policy);
+    log_info("cloisterd %s, cgroups %s, driver.exec: %s", CLOISTER_VERSION, d->launcher.cgroups.mode,
+             d->attributes.reason);
+    d->launcher.policy = &d->policy;
+    d->launcher.server_main = server_main;
+    d->launcher.server_arg = d;
+    int rc = launcher_run(&d->launcher);
+    unlink(d->config.socket);
+    return rc;
+}
+
+static int token_command(int argc, char **argv)
+{
+    struct config c;
+    struct policy p;
+    struct err e = {0};
+    gid_t gid;
+    const char *role = NULL, *name = NULL;
+    char *rest[64];
+    int n = 0, rc = 1;
+
+    for (int i = 0; i < argc && n < 64; i++) {
+        if (strcmp(argv[i], "--role") == 0 && i + 1 < argc)
+            role = argv[++i];
+        else if (strcmp(argv[i], "--name") == 0 && i + 1 < argc)
+            name = argv[++i];
+        else
+            rest[n++] = argv[i];
+    }
+    if (!role || !name)
+        fprintf(stderr, "cloisterd: token create wants --role and --name\n");
+    else if (config_load(&c, NULL, n, rest, &e) < 0 || setup_policy(&c, &p, &gid, &e) < 0 ||
+             auth_token_create(c.tokens_file, role, name, p.server_gid, &e) < 0)
+        fprintf(stderr, "cloisterd: %s\n", e.detail);
+    else
+        rc = 0;
+    return rc;
+}
+
+int main(int argc, char **argv)
+{
+    static struct daemon d;
+    struct err e = {0};
+    const char *file = NULL;
+    bool check_only = false;
+    char *rest[256];
+    int n = 0;
+
+    if (argc >= 3 && strcmp(argv[1], "token") == 0 && strcmp(argv[2], "create") == 0)
+        return token_command(argc - 3, argv + 3);
+    for (int i = 1; i < argc && n < 256; i++) {
+        if (strcmp(argv[i], "--help") == 0) {
+            config_help();
+            return 0;
+        }
+        if (strcmp(argv[i], "--version") == 0) {
+            puts("cloisterd " CLOISTER_VERSION);
+            return 0;
+        }
+        if (strcmp(argv[i], "--check-config") == 0)
+            check_only = true;
+        else if (strcmp(argv[i], "--config") == 0 && i + 1 < argc)
+            file = argv[++i];
+        else
+            rest[n++] = argv[i];
+    }
+    if (config_load(&d.config, file, n, rest, &e) < 0 || setup_policy(&d.config, &d.policy, &d.socket_gid, &e) < 0) {
+        fprintf(stderr, "cloisterd: %s\n", e.detail);
+        return 2;
+    }
+    if (check_only) {
+        puts("the configuration is valid");
+        return 0;
+    }
+    return run(&d);
+}

@@ -1,0 +1,168 @@
+/* Replies: from a handler's values to an MHD response. */
+#include <microhttpd.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/buf.h"
+#include "base/cleanup.h"
+#include "server/http_internal.h"
+
+void reply_header(struct request *q, const char *name, const char *value)
+{
+    if (q->nheaders == HEADERS_MAX)
+        return;
+    q->headers[q->nheaders].name = xstrdup(name);
+    q->headers[q->nheaders++].value = xstrdup(value);
+}
+
+static void give(struct request *q, int status, const char *content_type, struct MHD_Response *r)
+{
+    if (q->response) { /* a second reply is a bug of the handler; the first one stands */
+        MHD_destroy_response(r);
+        return;
+    }
+    q->response = r;
+    q->status = status;
+    if (content_type)
+        MHD_add_response_header(r, "Content-Type", content_type);
+    MHD_add_response_header(r, "X-Content-Type-Options", "nosniff");
+    MHD_add_response_header(r, "Cache-Control", "no-store");
+    if (q->close)
+        MHD_add_response_header(r, "Connection", "close");
+    for (size_t i = 0; i < q->nheaders; i++)
+        MHD_add_response_header(r, q->headers[i].name, q->headers[i].value);
+    if (q->status / 100 < 6)
+        q->http->counters.responses[q->status / 100]++;
+    request_ready(q);
+}
+
+static struct MHD_Response *from_buffer(char *data, size_t len)
+{
+    struct MHD_Response *r = MHD_create_response_from_buffer_with_free_callback(len, data, free);
+
+    if (!r)
+        abort();
+    return r;
+}
+
+void reply_data(struct request *q, int status, const char *content_type, char *data, size_t len)
+{
+    give(q, status, content_type, from_buffer(data, len));
+}
+
+void reply_json(struct request *q, int status, struct json *j)
+{
+    char *text = json_print(j);
+
+    json_free(j);
+    reply_data(q, status, "application/json", text, strlen(text));
+}
+
+void reply_empty(struct request *q, int status)
+{
+    give(q, status, NULL, from_buffer(xcalloc(1, 1), 0));
+}
+
+static const char *title_of(int status)
+{
+    static const struct {
+        int status;
+        const char *title;
+    } titles[] = {
+        {400, "Bad Request"},
+        {401, "Unauthorized"},
+        {403, "Forbidden"},
+        {404, "Not Found"},
+        {405, "Method Not Allowed"},
+        {406, "Not Acceptable"},
+        {409, "Conflict"},
+        {412, "Precondition Failed"},
+        {413, "Content Too Large"},
+        {415, "Unsupported Media Type"},
+        {417, "Expectation Failed"},
+        {422, "Unprocessable Content"},
+        {429, "Too Many Requests"},
+        {500, "Internal Server Error"},
+        {503, "Service Unavailable"},
+        {505, "HTTP Version Not Supported"},
+    };
+
+    for (size_t i = 0; i < sizeof(titles) / sizeof(titles[0]); i++)
+        if (titles[i].status == status)
+            return titles[i].title;
+    return "Error";
+}
+
+struct json *problem_json(const struct err *e)
+{
+    struct json *j = json_object();
+    _cleanup_free_ char *type = xasprintf("/problems/%s", e->code);
+
+    json_set_string(j, "type", type);
+    json_set_string(j, "code", e->code);
+    json_set_string(j, "title", title_of(e->status));
+    json_set_int(j, "status", e->status);
+    json_set_string(j, "detail", e->detail);
+    if (e->pointer[0]) {
+        struct json *list = json_array(), *one = json_object();
+
+        json_set_string(one, "pointer", e->pointer);
+        json_set_string(one, "detail", e->detail);
+        json_push(list, one);
+        json_set(j, "errors", list);
+    }
+    if (e->step[0])
+        json_set_string(j, "step", e->step);
+    if (e->errnum)
+        json_set_string(j, "errno", err_errno_name(e->errnum));
+    return j;
+}
+
+void reply_problem(struct request *q, const struct err *e)
+{
+    struct json *j = problem_json(e);
+    char *text = json_print(j);
+
+    json_free(j);
+    if (e->status == 401)
+        reply_header(q, "WWW-Authenticate", "Bearer");
+    if (e->status == 503)
+        reply_header(q, "Retry-After", "1");
+    if (e->status == 405)
+        reply_header(q, "Allow", q->match.allow);
+    reply_data(q, e->status, "application/problem+json", text, strlen(text));
+}
+
+static ssize_t on_read(void *arg, uint64_t pos, char *out, size_t cap)
+{
+    struct request *q = arg;
+
+    (void)pos;
+    if (q->gone || q->http->stopping)
+        return MHD_CONTENT_READER_END_WITH_ERROR;
+    ssize_t n = q->stream.read(q->stream.arg, out, cap);
+    if (n == 0)
+        request_suspend(q);
+    return n < 0 ? MHD_CONTENT_READER_END_OF_STREAM : n;
+}
+
+void reply_stream(struct request *q, int status, const char *content_type, struct stream s)
+{
+    if (strcmp(q->method, "HEAD") == 0) {
+        give(q, status, content_type, from_buffer(xcalloc(1, 1), 0));
+        return;
+    }
+    q->stream = s;
+    q->streaming = true;
+    struct MHD_Response *r = MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, 16384, on_read, q, NULL);
+    if (!r)
+        abort();
+    give(q, status, content_type, r);
+}
+
+void request_wake(struct request *q)
+{
+    if (q->suspended)
+        request_resume(q);
+}

@@ -1,0 +1,177 @@
+#include "server/setup.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <grp.h>
+#include <netinet/in.h>
+#include <pwd.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "base/buf.h"
+#include "base/cleanup.h"
+#include "base/file.h"
+#include "isolation/caps.h"
+
+enum { FALLBACK_ID = 64646, BACKLOG = 1024 };
+
+static bool all_digits(const char *s)
+{
+    return *s && strspn(s, "0123456789") == strlen(s) && strlen(s) < 10;
+}
+
+static void copy_list(const struct config_list *from, struct strings *to)
+{
+    to->v = from->v;
+    to->n = from->n;
+}
+
+static int server_account(const char *name, struct policy *p, struct err *e)
+{
+    const struct passwd *pw = getpwnam(name);
+
+    if (pw) {
+        p->server_uid = pw->pw_uid;
+        p->server_gid = pw->pw_gid;
+    } else if (all_digits(name)) {
+        p->server_uid = p->server_gid = (uid_t)strtoul(name, NULL, 10);
+    } else {
+        p->server_uid = p->server_gid = FALLBACK_ID;
+    }
+    if (p->server_uid == 0)
+        return err_set(e, 400, "config", "server_user must not be root");
+    return 0;
+}
+
+static int allowed_caps(const struct config_list *names, uint64_t *set, struct err *e)
+{
+    for (size_t i = 0; i < names->n; i++) {
+        uint64_t cap = caps_parse(names->v[i]);
+
+        if (!cap)
+            return err_set(e, 400, "config", "allow_caps: \"%s\" is no capability", names->v[i]);
+        *set |= cap;
+    }
+    return 0;
+}
+
+int setup_policy(const struct config *c, struct policy *p, gid_t *socket_gid, struct err *e)
+{
+    const struct group *g = getgrnam(c->socket_group);
+
+    memset(p, 0, sizeof(*p));
+    if (server_account(c->server_user, p, e) < 0 || allowed_caps(&c->allow_caps, &p->allow_caps, e) < 0)
+        return -1;
+    *socket_gid = g ? g->gr_gid : p->server_gid;
+    p->pid_mode = strcmp(c->default_pid_mode, "host") == 0 ? NS_HOST : NS_PRIVATE;
+    p->ipc_mode = strcmp(c->default_ipc_mode, "host") == 0 ? NS_HOST : NS_PRIVATE;
+    p->no_pivot_root = c->no_pivot_root;
+    p->ambient_all = strcmp(c->ambient_caps, "all") == 0;
+    if (id_ranges_parse(c->denied_host_uids, &p->denied_uids) < 0)
+        return err_set(e, 400, "config", "denied_host_uids: \"%s\" is malformed", c->denied_host_uids);
+    if (id_ranges_parse(c->denied_host_gids, &p->denied_gids) < 0)
+        return err_set(e, 400, "config", "denied_host_gids: \"%s\" is malformed", c->denied_host_gids);
+    copy_list(&c->user_denylist, &p->denied_users);
+    p->chroot.v = xcalloc(c->chroot_env.n + 1, sizeof(*p->chroot.v));
+    for (size_t i = 0; i < c->chroot_env.n; i++) {
+        if (c->chroot_env.key[i][0] != '/' || c->chroot_env.value[i][0] != '/' || strstr(c->chroot_env.value[i], ".."))
+            return err_set(e, 400, "config", "chroot_env: \"%s\" needs absolute paths", c->chroot_env.key[i]);
+        p->chroot.v[p->chroot.n++] = (struct pair){c->chroot_env.key[i], c->chroot_env.value[i]};
+    }
+    p->state_dir = c->state_dir;
+    p->run_dir = c->run_dir;
+    p->cgroup_parent = c->cgroup_parent;
+    return 0;
+}
+
+static bool answers(const struct sockaddr_un *a)
+{
+    _cleanup_close_ int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+
+    return fd >= 0 && (connect(fd, (const struct sockaddr *)a, sizeof(*a)) == 0 || errno == EAGAIN);
+}
+
+int setup_unix(const char *path, gid_t gid, struct err *e)
+{
+    struct sockaddr_un a = {.sun_family = AF_UNIX};
+    _cleanup_free_ char *dir = xstrdup(path);
+    _cleanup_close_ int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+
+    if (strlen(path) >= sizeof(a.sun_path))
+        return err_set(e, 400, "config", "socket: \"%s\" is longer than %zu bytes", path, sizeof(a.sun_path) - 1);
+    memcpy(a.sun_path, path, strlen(path) + 1);
+    *strrchr(dir, '/') = '\0';
+    if (*dir && file_mkdirs(dir, 0755) < 0)
+        return err_set(e, 400, "config", "socket: cannot make %s: %s", dir, strerror(errno));
+    if (answers(&a))
+        return err_set(e, 400, "config", "socket: another daemon serves %s", path);
+    unlink(path);
+    if (fd < 0 || bind(fd, (struct sockaddr *)&a, sizeof(a)) < 0 || chown(path, 0, gid) < 0 || chmod(path, 0660) < 0 ||
+        listen(fd, BACKLOG) < 0)
+        return err_set(e, 400, "config", "socket: cannot listen on %s: %s", path, strerror(errno));
+    return take_fd(&fd);
+}
+
+static bool is_loopback(const struct sockaddr_storage *a)
+{
+    if (a->ss_family == AF_INET)
+        return (ntohl(((const struct sockaddr_in *)a)->sin_addr.s_addr) >> 24) == 127;
+    return IN6_IS_ADDR_LOOPBACK(&((const struct sockaddr_in6 *)a)->sin6_addr);
+}
+
+static int parse_address(const char *text, struct sockaddr_storage *a, socklen_t *len)
+{
+    _cleanup_free_ char *host = xstrdup(text);
+    char *colon = strrchr(host, ':');
+
+    if (!colon || !all_digits(colon + 1) || strtoul(colon + 1, NULL, 10) > 65535)
+        return -1;
+    *colon = '\0';
+    in_port_t port = htons((uint16_t)strtoul(colon + 1, NULL, 10));
+    memset(a, 0, sizeof(*a));
+    struct sockaddr_in *v4 = (struct sockaddr_in *)a;
+    struct sockaddr_in6 *v6 = (struct sockaddr_in6 *)a;
+    if (inet_pton(AF_INET, host, &v4->sin_addr) == 1) {
+        v4->sin_family = AF_INET;
+        v4->sin_port = port;
+        *len = sizeof(*v4);
+        return 0;
+    }
+    size_t n = strlen(host);
+    if (n < 3 || host[0] != '[' || host[n - 1] != ']')
+        return -1;
+    host[n - 1] = '\0';
+    memset(a, 0, sizeof(*a));
+    if (inet_pton(AF_INET6, host + 1, &v6->sin6_addr) != 1)
+        return -1;
+    v6->sin6_family = AF_INET6;
+    v6->sin6_port = port;
+    *len = sizeof(*v6);
+    return 0;
+}
+
+int setup_tcp(const char *listen_on, int *out, struct err *e)
+{
+    struct sockaddr_storage a;
+    socklen_t len;
+    int one = 1;
+
+    *out = -1;
+    if (strcmp(listen_on, "none") == 0)
+        return 0;
+    if (parse_address(listen_on, &a, &len) < 0)
+        return err_set(e, 400, "config", "listen: \"%s\" is no address:port", listen_on);
+    if (!is_loopback(&a))
+        return err_set(e, 400, "config", "listen: %s is not a loopback address", listen_on);
+    _cleanup_close_ int fd = socket(a.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    /* SO_REUSEADDR alone: bind works at once after a crash, and a second daemon still fails (socket(7)). */
+    if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one)) < 0 ||
+        bind(fd, (struct sockaddr *)&a, len) < 0 || listen(fd, BACKLOG) < 0)
+        return err_set(e, 400, "config", "listen: cannot listen on %s: %s", listen_on, strerror(errno));
+    *out = take_fd(&fd);
+    return 0;
+}

@@ -1,0 +1,16 @@
+/* From the configuration to what the processes work with: policy and listening sockets. */
+#ifndef CLOISTER_SERVER_SETUP_H
+#define CLOISTER_SERVER_SETUP_H
+
+#include "base/err.h"
+#include "isolation/policy.h"
+#include "server/config.h"
+
+/* Resolves accounts, names and ranges. The policy borrows strings of c and lives until the process ends. */
+int setup_policy(const struct config *c, struct policy *p, gid_t *socket_gid, struct err *e);
+/* Bound and listening, CLOEXEC, non-blocking. A stale socket file is replaced, a live one is an error. */
+int setup_unix(const char *path, gid_t gid, struct err *e);
+/* "127.0.0.1:8646" or "[::1]:8646"; "none" gives fd -1. Addresses beyond loopback are refused. */
+int setup_tcp(const char *listen_on, int *fd, struct err *e);
+
+#endif

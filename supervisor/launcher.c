@@ -1,0 +1,248 @@
+#include "supervisor/launcher.h"
+
+#include <errno.h>
+#include <grp.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/prctl.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/clock.h"
+#include "base/file.h"
+#include "base/log.h"
+#include "base/loop.h"
+#include "base/msg.h"
+#include "isolation/sandbox.h"
+#include "supervisor/launcher_internal.h"
+
+enum { RESTART_DELAY_MS = 1000, QUICK_DEATH_MS = 1000 };
+
+struct running { /* the launcher while it runs */
+    struct launcher *l;
+    struct loop *loop;
+    int signal_fd;
+    int server_sock; /* our end; -1 while the server is down */
+    struct loop_source *server_source;
+    pid_t server_pid; /* 0 while it is down */
+    int64_t server_started;
+    bool stopping;
+};
+
+static int make_dir(const char *base, const char *name, mode_t mode, uid_t uid, gid_t gid)
+{
+    char path[300];
+
+    snprintf(path, sizeof(path), "%s%s%s", base, *name ? "/" : "", name);
+    if (file_mkdirs(path, 0755) < 0 || chown(path, uid, gid) < 0 || chmod(path, mode) < 0) {
+        log_error("cannot prepare %s: %s", path, strerror(errno));
+        return -1;
+    }
+    return 0;
+}
+
+static int make_dirs(const struct policy *p)
+{
+    if (make_dir(p->state_dir, "", 0750, 0, p->server_gid) < 0 ||
+        make_dir(p->state_dir, "tasks", 02750, 0, p->server_gid) < 0 ||
+        make_dir(p->state_dir, "server", 0700, p->server_uid, p->server_gid) < 0 ||
+        make_dir(p->run_dir, "", 0755, 0, 0) < 0 || make_dir(p->run_dir, "supervisors", 0750, 0, p->server_gid) < 0 ||
+        make_dir(p->run_dir, "mask", 0755, 0, 0) < 0)
+        return -1;
+    return 0;
+}
+
+/* The server gives up all power for good before it reads a byte from the outside. */
+static int drop_power(const struct policy *p)
+{
+    gid_t gid = p->server_gid;
+
+    for (int cap = 0; cap < 64; cap++)
+        if (prctl(PR_CAPBSET_READ, cap) == 1 && prctl(PR_CAPBSET_DROP, cap) < 0)
+            return -1;
+    if (setgroups(1, &gid) < 0 || setresgid(gid, gid, gid) < 0 ||
+        setresuid(p->server_uid, p->server_uid, p->server_uid) < 0 || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 ||
+        prctl(PR_SET_PDEATHSIG, SIGKILL) < 0)
+        return -1;
+    return getuid() == p->server_uid && geteuid() == p->server_uid && setuid(0) < 0 ? 0 : -1;
+}
+
+_Noreturn static void server_child(struct running *r, int sock, pid_t launcher)
+{
+    sigset_t none;
+
+    log_init("server", LOG_LEVEL_INFO);
+    prctl(PR_SET_NAME, "cloister-server");
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
+    signal(SIGPIPE, SIG_IGN);
+    close(r->signal_fd);
+    if (drop_power(r->l->policy) < 0) {
+        log_error("the server cannot drop its power: %s", strerror(errno));
+        _exit(1);
+    }
+    if (getppid() != launcher)
+        _exit(1);
+    exit(r->l->server_main(r->l->server_arg, sock));
+}
+
+static void serve_request(struct running *r, const struct launcher_request *q, const int *fds, size_t nfds)
+{
+    if (q->version != PROTOCOL_VERSION || q->id[ID_LEN] || !id_valid(q->id)) {
+        log_error("the server sent a request that is none");
+        return;
+    }
+    if (q->op == LAUNCH_TASK && nfds == 2)
+        launch_task(r->l, q->id, fds[0], fds[1]);
+    else if ((q->op == REMOVE_TASK || q->op == CLEAN_TASK) && nfds == 0)
+        clear_task(r->l, q, r->server_sock);
+    else
+        log_error("the server sent an unknown request %u", q->op);
+}
+
+static void disconnect(struct running *r)
+{
+    loop_remove(r->server_source);
+    r->server_source = NULL;
+    if (r->server_sock >= 0)
+        close(r->server_sock); /* requests that nobody has read are dropped with it: they never started */
+    r->server_sock = -1;
+}
+
+static void on_request(void *arg, uint32_t events)
+{
+    struct running *r = arg;
+    struct launcher_request q;
+    int fds[MSG_FDS_MAX];
+    size_t nfds = 0;
+
+    (void)events;
+    ssize_t n = msg_recv(r->server_sock, &q, sizeof(q), fds, &nfds);
+    if (n < 0 && (errno == EAGAIN || errno == EINTR))
+        return;
+    if (n == sizeof(q))
+        serve_request(r, &q, fds, nfds);
+    else
+        disconnect(r);
+    for (size_t i = 0; i < nfds; i++)
+        close(fds[i]);
+}
+
+static int start_server(struct running *r)
+{
+    int sock[2];
+    pid_t self = getpid();
+
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sock) < 0)
+        return -1;
+    r->server_started = clock_mono_ms();
+    r->server_pid = fork();
+    if (r->server_pid == 0) {
+        close(sock[0]);
+        server_child(r, sock[1], self);
+    }
+    close(sock[1]);
+    if (r->server_pid < 0) {
+        r->server_pid = 0;
+        close(sock[0]);
+        return -1;
+    }
+    r->server_sock = sock[0];
+    r->server_source = loop_add_fd(r->loop, sock[0], EPOLLIN, on_request, r);
+    return r->server_source ? 0 : -1;
+}
+
+static void on_restart(void *arg, uint32_t events)
+{
+    struct running *r = arg;
+
+    (void)events;
+    if (!r->stopping && start_server(r) < 0)
+        loop_add_timer(r->loop, RESTART_DELAY_MS, on_restart, r);
+}
+
+static void server_died(struct running *r, int status)
+{
+    r->server_pid = 0;
+    disconnect(r);
+    if (r->stopping) {
+        loop_stop(r->loop, WIFEXITED(status) ? WEXITSTATUS(status) : 1);
+        return;
+    }
+    log_warn("the server ended (%s %d); starting it again", WIFSIGNALED(status) ? "signal" : "status",
+             WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
+    bool quick = clock_mono_ms() - r->server_started < QUICK_DEATH_MS;
+    loop_add_timer(r->loop, quick ? RESTART_DELAY_MS : 0, on_restart, r);
+}
+
+static void on_signal(void *arg, uint32_t events)
+{
+    struct running *r = arg;
+    struct signalfd_siginfo si;
+    int status;
+    pid_t pid;
+
+    (void)events;
+    while (read(r->signal_fd, &si, sizeof(si)) == sizeof(si)) {
+        if (si.ssi_signo == SIGCHLD)
+            continue;
+        log_info("stopping; tasks go on");
+        r->stopping = true;
+        if (r->server_pid > 0)
+            kill(r->server_pid, SIGTERM);
+        else
+            loop_stop(r->loop, 0);
+    }
+    while ((pid = waitpid(-1, &status, WNOHANG)) > 0)
+        if (pid == r->server_pid)
+            server_died(r, status);
+}
+
+static int init(struct running *r)
+{
+    struct err e = {0};
+    sigset_t set;
+
+    sigemptyset(&set);
+    sigaddset(&set, SIGCHLD);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    sigprocmask(SIG_BLOCK, &set, NULL);
+    signal(SIGPIPE, SIG_IGN);
+    umask(022);
+    r->signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+    r->loop = loop_new(&e);
+    if (r->signal_fd < 0 || !r->loop || !loop_add_fd(r->loop, r->signal_fd, EPOLLIN, on_signal, r)) {
+        log_error("cannot make the event loop: %s", e.detail);
+        return -1;
+    }
+    if (make_dirs(r->l->policy) < 0)
+        return -1;
+    if (sandbox_prepare_host(r->l->policy, &e) < 0) {
+        log_error("%s: %s", e.step, e.detail);
+        return -1;
+    }
+    clear_leftovers(r->l);
+    return 0;
+}
+
+int launcher_run(struct launcher *l)
+{
+    struct running r = {.l = l, .server_sock = -1, .signal_fd = -1};
+    int rc = 1;
+
+    if (init(&r) == 0) {
+        on_restart(&r, 0);
+        rc = loop_run(r.loop);
+    }
+    loop_free(r.loop);
+    if (r.signal_fd >= 0)
+        close(r.signal_fd);
+    return rc;
+}

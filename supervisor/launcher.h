@@ -1,0 +1,24 @@
+/* The launcher: root, no network input. Forks the server and, on its request, supervisors. */
+#ifndef CLOISTER_SUPERVISOR_LAUNCHER_H
+#define CLOISTER_SUPERVISOR_LAUNCHER_H
+
+#include "isolation/cgroup.h"
+#include "isolation/policy.h"
+
+struct launcher {
+    const struct policy *policy;
+    struct cgroup_host cgroups;
+    /* Runs the server in the forked child, already without power: uid, groups, capabilities gone, no_new_privs set.
+     * launcher_sock is its end of the socketpair. Its return value is the exit status. */
+    int (*server_main)(void *arg, int launcher_sock);
+    void *server_arg;
+};
+
+/* Runs until SIGTERM or SIGINT; starts the server again when it dies (1 s later if it lived less than 1 s). Returns the
+ * exit status of the program. Supervisors and tasks outlive it. */
+int launcher_run(struct launcher *l);
+/* Where things are; out has room for n bytes. */
+void task_dir_path(const struct policy *p, const char *id, char *out, size_t n);    /* <state_dir>/tasks/<id> */
+void task_socket_path(const struct policy *p, const char *id, char *out, size_t n); /* <run_dir>/supervisors/<id> */
+
+#endif

@@ -1,0 +1,14 @@
+/* Private to the launcher. */
+#ifndef CLOISTER_SUPERVISOR_LAUNCHER_INTERNAL_H
+#define CLOISTER_SUPERVISOR_LAUNCHER_INTERNAL_H
+
+#include "supervisor/launcher.h"
+#include "supervisor/messages.h"
+
+/* launcher_tasks.c: what the server may ask for. Each forks and returns at once; fds stay the caller's. */
+void launch_task(struct launcher *l, const char *id, int spec_fd, int server_fd);
+void clear_task(struct launcher *l, const struct launcher_request *r, int reply_sock);
+/* At start: ends what supervisors that are no more have left in our cgroups. */
+void clear_leftovers(struct launcher *l);
+
+#endif

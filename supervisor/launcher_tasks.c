@@ -1,0 +1,161 @@
+/* The launcher's work for tasks: a supervisor each, and clearing away what one has left. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/file.h"
+#include "base/log.h"
+#include "base/msg.h"
+#include "supervisor/launcher_internal.h"
+#include "supervisor/record.h"
+#include "supervisor/supervisor.h"
+
+enum { CLEAR_KILL_MS = 10000, BACKLOG = 16 };
+
+static int socket_address(const struct policy *p, const char *id, struct sockaddr_un *a)
+{
+    char path[256];
+
+    memset(a, 0, sizeof(*a));
+    a->sun_family = AF_UNIX;
+    task_socket_path(p, id, path, sizeof(path));
+    if (strlen(path) >= sizeof(a->sun_path)) {
+        errno = ENAMETOOLONG;
+        return -1;
+    }
+    memcpy(a->sun_path, path, strlen(path) + 1);
+    return 0;
+}
+
+/* Bound before the fork: from here on a restarted server can find the supervisor. */
+static int listen_for(const struct policy *p, const char *id)
+{
+    struct sockaddr_un a;
+    _cleanup_close_ int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+
+    if (fd < 0 || socket_address(p, id, &a) < 0)
+        return -1;
+    if (bind(fd, (struct sockaddr *)&a, sizeof(a)) < 0)
+        return -1;
+    if (chown(a.sun_path, 0, p->server_gid) < 0 || chmod(a.sun_path, 0660) < 0 || listen(fd, BACKLOG) < 0) {
+        unlink(a.sun_path);
+        return -1;
+    }
+    return take_fd(&fd);
+}
+
+static int make_task_dir(const struct policy *p, const char *id)
+{
+    char path[256];
+
+    task_dir_path(p, id, path, sizeof(path));
+    /* tasks/ is setgid: the new directory belongs to the server's group from its first moment. The bit goes from the
+     * directory itself, lest what tasks write below inherits the group. */
+    return mkdir(path, 0750) < 0 || chown(path, 0, p->server_gid) < 0 || chmod(path, 0750) < 0 ? -1 : 0;
+}
+
+static void refuse(const char *id, int server_fd, const char *what)
+{
+    struct run_status s;
+
+    record_init(&s, id);
+    s.state = RUN_FAILED;
+    err_step(&s.err, "launch", errno, "%s", what);
+    msg_send(server_fd, &s, sizeof(s), NULL, 0);
+}
+
+void launch_task(struct launcher *l, const char *id, int spec_fd, int server_fd)
+{
+    if (make_task_dir(l->policy, id) < 0) {
+        refuse(id, server_fd, "cannot make the task's directory");
+        return;
+    }
+    _cleanup_close_ int listen_fd = listen_for(l->policy, id);
+    if (listen_fd < 0) {
+        refuse(id, server_fd, "cannot make the supervisor's socket");
+        return;
+    }
+    pid_t pid = fork();
+    if (pid < 0)
+        refuse(id, server_fd, "cannot fork a supervisor");
+    if (pid != 0)
+        return;
+    log_init("supervisor", LOG_LEVEL_INFO);
+    supervisor_main(&(struct supervisor_args){
+        .policy = l->policy,
+        .cgroups = &l->cgroups,
+        .id = id,
+        .spec_fd = spec_fd,
+        .server_fd = server_fd,
+        .listen_fd = listen_fd,
+    });
+}
+
+static int clear_now(struct launcher *l, const char *id, bool files, struct err *e)
+{
+    char path[256];
+
+    if (cgroup_kill(&l->cgroups, id, CLEAR_KILL_MS) < 0)
+        return err_step(e, "cgroup_kill", errno, "processes of the task are left");
+    if (cgroup_remove(&l->cgroups, id) < 0)
+        return err_step(e, "cgroup_remove", errno, "the task's cgroup is left");
+    task_socket_path(l->policy, id, path, sizeof(path));
+    if (unlink(path) < 0 && errno != ENOENT)
+        return err_step(e, "socket", errno, "the supervisor's socket is left");
+    if (!files)
+        return 0;
+    snprintf(path, sizeof(path), "%s/tasks", l->policy->state_dir);
+    _cleanup_close_ int dir = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (dir < 0 || file_remove_tree(dir, id) < 0)
+        return err_step(e, "task_directory", errno, "the task's directory is left");
+    return 0;
+}
+
+void clear_task(struct launcher *l, const struct launcher_request *r, int reply_sock)
+{
+    struct launcher_reply reply = {.version = PROTOCOL_VERSION, .op = r->op};
+    pid_t pid = fork(); /* a large tree or a slow kill must not hold up the next launch */
+
+    memcpy(reply.id, r->id, sizeof(reply.id));
+    if (pid > 0)
+        return;
+    if (pid < 0)
+        err_step(&reply.err, "launch", errno, "cannot fork");
+    else
+        clear_now(l, r->id, r->op == REMOVE_TASK, &reply.err);
+    msg_send(reply_sock, &reply, sizeof(reply), NULL, 0);
+    if (pid == 0)
+        _exit(0);
+}
+
+static bool supervisor_lives(const struct policy *p, const char *id)
+{
+    struct sockaddr_un a;
+    _cleanup_close_ int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+
+    return fd >= 0 && socket_address(p, id, &a) == 0 &&
+           (connect(fd, (struct sockaddr *)&a, sizeof(a)) == 0 || errno == EAGAIN);
+}
+
+static void clear_leftover(void *arg, const char *id)
+{
+    struct launcher *l = arg;
+    struct err e = {0};
+
+    if (!id_valid(id) || supervisor_lives(l->policy, id))
+        return;
+    log_info("task %s: its supervisor is gone; what it left is cleared", id);
+    if (clear_now(l, id, false, &e) < 0)
+        log_error("task %s: %s", id, e.detail);
+}
+
+void clear_leftovers(struct launcher *l)
+{
+    cgroup_each(&l->cgroups, clear_leftover, l);
+}

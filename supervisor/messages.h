@@ -1,0 +1,76 @@
+/* The messages between server, launcher and supervisors, and the record a supervisor leaves on disk. All are plain
+ * structs of fixed size that start with their version: both sides check it. */
+#ifndef CLOISTER_SUPERVISOR_MESSAGES_H
+#define CLOISTER_SUPERVISOR_MESSAGES_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "base/id.h"
+#include "isolation/cgroup.h"
+
+enum { PROTOCOL_VERSION = 1 };
+
+/* server -> launcher */
+enum launcher_op {
+    LAUNCH_TASK = 1, /* fds: [0] memfd with the spec's JSON, [1] one end of a SOCK_SEQPACKET pair for the supervisor */
+    REMOVE_TASK,     /* kill what is left, remove cgroup, mounts, socket and the task's directory */
+    CLEAN_TASK,      /* the same but the record and the logs stay */
+};
+
+struct launcher_request {
+    uint32_t version, op;
+    char id[ID_LEN + 1];
+};
+
+/* launcher -> server, for REMOVE_TASK and CLEAN_TASK (a launch is answered by its supervisor, or by end of stream) */
+struct launcher_reply {
+    uint32_t version, op;
+    char id[ID_LEN + 1];
+    struct err err; /* status 0: done */
+};
+
+enum run_state { RUN_STARTING = 1, RUN_RUNNING, RUN_EXITED, RUN_FAILED };
+
+struct exit_info {
+    int32_t code;   /* 0-255, or -1 when a signal ended it */
+    int32_t signum; /* 0, or the signal */
+    uint8_t oom_killed;
+    char reason[96];                 /* "exited", "signaled", "stopped", "killed after kill_timeout", ... */
+    int64_t started_at, finished_at; /* CLOCK_REALTIME, ns */
+    struct cgroup_usage usage;
+};
+
+/* supervisor -> server on connect and at each change, and the record file <task_dir>/record */
+struct run_status {
+    uint32_t version, state; /* enum run_state */
+    char id[ID_LEN + 1];
+    char boot_id[40];
+    int32_t pid; /* of the task, in the host's pid namespace */
+    int32_t supervisor_pid;
+    uint64_t pid_start; /* field 22 of /proc/PID/stat */
+    int64_t started_at;
+    uint8_t stopping;
+    struct exit_info exit; /* RUN_EXITED */
+    struct err err;        /* RUN_FAILED */
+};
+
+/* server -> supervisor */
+enum supervisor_op { SUP_SIGNAL = 1, SUP_STOP };
+
+struct supervisor_request {
+    uint32_t version, op;
+    uint32_t serial; /* comes back in the reply */
+    int32_t signum;
+    int64_t timeout_ms; /* SUP_STOP */
+    uint8_t target_all; /* SUP_SIGNAL: every process of the cgroup */
+};
+
+/* supervisor -> server; told apart from run_status by its size */
+struct supervisor_reply {
+    uint32_t version, serial;
+    struct err err;
+};
+
+#endif

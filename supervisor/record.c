@@ -1,0 +1,69 @@
+#include "supervisor/record.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/file.h"
+
+static const char RECORD_NAME[] = "record";
+
+int record_write(int task_dir_fd, const struct run_status *s)
+{
+    return file_write_atomic(task_dir_fd, RECORD_NAME, s, sizeof(*s), 0644);
+}
+
+int record_read(int task_dir_fd, const char *id, struct run_status *s)
+{
+    _cleanup_free_ char *data = NULL;
+    size_t len = 0;
+
+    if (file_read(task_dir_fd, RECORD_NAME, sizeof(*s), &data, &len) < 0) {
+        if (errno == EFBIG)
+            errno = EBADMSG;
+        return -1;
+    }
+    if (len != sizeof(*s)) {
+        errno = EBADMSG;
+        return -1;
+    }
+    memcpy(s, data, sizeof(*s));
+    if (s->version != PROTOCOL_VERSION || strncmp(s->id, id, sizeof(s->id)) != 0) {
+        errno = EBADMSG;
+        return -1;
+    }
+    return 0;
+}
+
+void record_init(struct run_status *s, const char *id)
+{
+    _cleanup_free_ char *boot = NULL;
+
+    memset(s, 0, sizeof(*s));
+    s->version = PROTOCOL_VERSION;
+    s->state = RUN_STARTING;
+    snprintf(s->id, sizeof(s->id), "%s", id);
+    s->supervisor_pid = getpid();
+    if (file_read(AT_FDCWD, "/proc/sys/kernel/random/boot_id", 64, &boot, NULL) == 0)
+        snprintf(s->boot_id, sizeof(s->boot_id), "%.36s", boot);
+}
+
+uint64_t record_pid_start(pid_t pid)
+{
+    char path[64];
+    _cleanup_free_ char *text = NULL;
+    unsigned long long start = 0;
+
+    snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
+    if (file_read(AT_FDCWD, path, 4096, &text, NULL) < 0)
+        return 0;
+    /* The command name may hold spaces and parentheses: fields are counted from the last ')'. */
+    const char *after = strrchr(text, ')');
+    if (!after || sscanf(after + 1, " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %*d %*d %llu",
+                         &start) != 1)
+        return 0;
+    return start;
+}

@@ -1,0 +1,17 @@
+/* The record a supervisor leaves on disk: what a restarted server trusts when the supervisor is gone. */
+#ifndef CLOISTER_SUPERVISOR_RECORD_H
+#define CLOISTER_SUPERVISOR_RECORD_H
+
+#include "supervisor/messages.h"
+
+/* Writes <task_dir>/record durably (temporary name, fsync, rename), mode 0640 of the directory's group. 0, or -1 with
+ * errno. */
+int record_write(int task_dir_fd, const struct run_status *s);
+/* Reads it back: 0, or -1 with errno (ENOENT none, EBADMSG of another size, version or id). */
+int record_read(int task_dir_fd, const char *id, struct run_status *s);
+/* Fills s with version, id, boot id and the caller as supervisor; the rest is zero. */
+void record_init(struct run_status *s, const char *id);
+/* Start time of pid in clock ticks after boot (field 22 of proc_pid_stat(5)); 0 when it is gone. */
+uint64_t record_pid_start(pid_t pid);
+
+#endif

@@ -1,0 +1,200 @@
+/* From a spec to a running task. */
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/sched.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/clock.h"
+#include "base/file.h"
+#include "supervisor/launcher.h"
+#include "supervisor/record.h"
+#include "supervisor/supervision.h"
+
+struct stdio {
+    int in;        /* the task's standard input */
+    int out[2][2]; /* pipes: stdout, stderr */
+    int sync[2];   /* the child waits for a byte: it is in its cgroup then */
+    int report[2]; /* struct err from the child, or end of file at execve */
+};
+
+static void stdio_close(struct stdio *io)
+{
+    int *fds = (int *)io;
+
+    for (size_t i = 0; i < sizeof(*io) / sizeof(int); i++)
+        if (fds[i] >= 0)
+            close(fds[i]);
+}
+#define _cleanup_stdio_ __attribute__((cleanup(stdio_close)))
+
+static int open_input(const char *text)
+{
+    if (!text)
+        return open("/dev/null", O_RDONLY | O_CLOEXEC);
+    _cleanup_close_ int fd = memfd_create("stdin", MFD_CLOEXEC);
+    if (fd < 0 || file_write_all(fd, text, strlen(text)) < 0 || lseek(fd, 0, SEEK_SET) < 0)
+        return -1;
+    return take_fd(&fd);
+}
+
+static int stdio_open(struct supervision *s, struct stdio *io, struct err *e)
+{
+    memset(io, 0xff, sizeof(*io)); /* all -1 */
+    io->in = open_input(s->spec.input);
+    if (io->in < 0 || pipe2(io->out[0], O_CLOEXEC) < 0 || pipe2(io->out[1], O_CLOEXEC) < 0 ||
+        pipe2(io->sync, O_CLOEXEC) < 0 || pipe2(io->report, O_CLOEXEC) < 0)
+        return err_step(e, "stdio", errno, "cannot make the task's standard streams");
+    for (int i = 0; i < 2; i++) {
+        struct capture *c = &s->capture[i];
+
+        /* The task may open /dev/stdout by name, so the pipe belongs to its user. */
+        if (fchown(io->out[i][1], s->sandbox.who.uid, s->sandbox.who.gid) < 0 ||
+            fcntl(io->out[i][0], F_SETFL, O_NONBLOCK) < 0)
+            return err_step(e, "stdio", errno, "cannot prepare the pipes");
+        *c = (struct capture){
+            .pipe_fd = -1,
+            .dir_fd = s->logs_dir_fd,
+            .stream = i == 0 ? "stdout" : "stderr",
+            .max_size = s->spec.logs.max_file_size << 20,
+            .max_files = s->spec.logs.max_files,
+            .gid = s->args->policy->server_gid,
+            .disabled = s->spec.logs.disabled,
+        };
+        if (capture_open(c, e) < 0)
+            return -1;
+    }
+    return 0;
+}
+
+_Noreturn static void child_main(struct supervision *s, struct stdio *io)
+{
+    struct err e = {0};
+    char go;
+
+    prctl(PR_SET_PDEATHSIG, SIGKILL); /* until the last credential change clears it, and set again there */
+    close(io->sync[1]);
+    if (read(io->sync[0], &go, 1) != 1)
+        _exit(127);
+    if (dup2(io->in, 0) < 0 || dup2(io->out[0][1], 1) < 0 || dup2(io->out[1][1], 2) < 0)
+        err_step(&e, "stdio", errno, "cannot set the standard streams");
+    else
+        sandbox_enter(&s->sandbox, io->report[1], &e);
+    if (write(io->report[1], &e, sizeof(e)) < 0)
+        _exit(126);
+    _exit(127);
+}
+
+static int plan(struct supervision *s, struct err *e)
+{
+    const struct policy *p = s->args->policy;
+
+    if (sandbox_plan(&s->sandbox, &s->spec, p, s->args->id, e) < 0)
+        return -1;
+    return cgroup_check(s->args->cgroups, &s->spec.resources, e);
+}
+
+static int prepare(struct supervision *s, struct err *e)
+{
+    if (mkdirat(s->task_dir_fd, "logs", 0750) < 0 && errno != EEXIST)
+        return err_step(e, "task_directory", errno, "cannot make logs");
+    s->logs_dir_fd = openat(s->task_dir_fd, "logs", O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+    if (s->logs_dir_fd < 0 || fchown(s->logs_dir_fd, 0, s->args->policy->server_gid) < 0 ||
+        fchmod(s->logs_dir_fd, 0750) < 0)
+        return err_step(e, "task_directory", errno, "cannot prepare logs");
+    if (sandbox_prepare_dirs(&s->sandbox, e) < 0)
+        return -1;
+    s->has_cgroup = true; /* from here there may be something to undo */
+    return cgroup_create(s->args->cgroups, s->args->id, &s->spec.resources, e);
+}
+
+/* The child's answer: nothing (it has become the command), or why not. */
+static int await_exec(int fd, struct err *e)
+{
+    struct err failure;
+    ssize_t n;
+
+    do
+        n = read(fd, &failure, sizeof(failure));
+    while (n < 0 && errno == EINTR);
+    if (n == 0)
+        return 0;
+    if (n != sizeof(failure))
+        return err_step(e, "launch", n < 0 ? errno : EPROTO, "the child's report was cut short");
+    *e = failure;
+    return -1;
+}
+
+static int spawn(struct supervision *s, struct stdio *io, struct err *e)
+{
+    struct clone_args args = {.flags = (uint64_t)s->sandbox.clone_flags, .exit_signal = SIGCHLD};
+    pid_t pid = (pid_t)syscall(SYS_clone3, &args, sizeof(args));
+
+    if (pid < 0)
+        return err_step(e, "namespaces", errno, "cannot clone into new namespaces");
+    if (pid == 0)
+        child_main(s, io);
+    s->status.pid = pid;
+    s->status.pid_start = record_pid_start(pid);
+    if (cgroup_attach(s->args->cgroups, s->args->id, pid, e) < 0)
+        return -1;
+    /* The record says that something may have run before anything can run. */
+    if (record_write(s->task_dir_fd, &s->status) < 0)
+        return err_step(e, "record", errno, "cannot write the task's record");
+    if (write(io->sync[1], "", 1) != 1)
+        return err_step(e, "launch", errno, "the child is gone");
+    close(io->report[1]);
+    io->report[1] = -1;
+    if (await_exec(io->report[0], e) < 0)
+        return -1;
+    /* A child that was killed before execve closes the pipe too; it is told from a start by waitid later, as its end.
+     */
+    s->status.started_at = clock_real_ns();
+    return 0;
+}
+
+void supervision_undo(struct supervision *s)
+{
+    if (s->status.pid > 0) {
+        kill(s->status.pid, SIGKILL);
+        while (waitpid(s->status.pid, NULL, 0) < 0 && errno == EINTR)
+            ;
+        s->status.pid = 0;
+    }
+    if (s->has_cgroup) {
+        cgroup_kill(s->args->cgroups, s->args->id, END_KILL_MS);
+        cgroup_remove(s->args->cgroups, s->args->id);
+    }
+    for (int i = 0; i < 2; i++) {
+        capture_close(&s->capture[i]);
+        if (s->capture[i].pipe_fd >= 0)
+            close(s->capture[i].pipe_fd);
+        s->capture[i].pipe_fd = -1;
+    }
+}
+
+int supervision_start(struct supervision *s, struct err *e)
+{
+    _cleanup_stdio_ struct stdio io;
+
+    memset(&io, 0xff, sizeof(io));
+    if (plan(s, e) < 0)
+        return -1;
+    if (prepare(s, e) < 0 || stdio_open(s, &io, e) < 0 || spawn(s, &io, e) < 0) {
+        supervision_undo(s);
+        return -1;
+    }
+    for (int i = 0; i < 2; i++)
+        s->capture[i].pipe_fd = take_fd(&io.out[i][0]);
+    s->status.state = RUN_RUNNING;
+    return 0;
+}

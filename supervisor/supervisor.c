@@ -1,0 +1,224 @@
+#include "supervisor/supervisor.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <malloc.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/prctl.h>
+#include <sys/signalfd.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/clock.h"
+#include "base/file.h"
+#include "base/log.h"
+#include "supervisor/launcher.h"
+#include "supervisor/record.h"
+#include "supervisor/supervision.h"
+
+enum { RECORD_RETRY_MS = 1000, SPEC_MAX = 8 << 20, TRIM_AFTER_MS = 500 };
+
+/* Only the standard streams and our three fds stay, at 3 to 5: nothing of the launcher's can reach the task. */
+static void keep_fds(struct supervisor_args *a)
+{
+    int *fds[] = {&a->spec_fd, &a->server_fd, &a->listen_fd};
+
+    for (int i = 0; i < 3; i++)
+        *fds[i] = fcntl(*fds[i], F_DUPFD_CLOEXEC, 64);
+    close_range(3, 63, 0);
+    for (int i = 0; i < 3; i++) {
+        dup3(*fds[i], 3 + i, O_CLOEXEC);
+        *fds[i] = 3 + i;
+    }
+    close_range(6, ~0U, 0);
+}
+
+static int read_spec(struct supervision *s, struct err *e)
+{
+    _cleanup_free_ char *text = NULL;
+    size_t len = 0;
+    char path[32];
+
+    snprintf(path, sizeof(path), "/proc/self/fd/%d", s->args->spec_fd);
+    if (file_read(AT_FDCWD, path, SPEC_MAX, &text, &len) < 0)
+        return err_step(e, "launch", errno, "cannot read the spec");
+    _cleanup_json_ struct json *j = json_parse(text, len, e);
+    return j ? spec_decode(j, &s->spec, e) : -1;
+}
+
+static void describe_end(struct supervision *s)
+{
+    struct exit_info *x = &s->status.exit;
+    int st = s->wait_status;
+
+    x->code = WIFEXITED(st) ? WEXITSTATUS(st) : -1;
+    x->signum = WIFSIGNALED(st) ? WTERMSIG(st) : 0;
+    x->started_at = s->status.started_at;
+    x->finished_at = clock_real_ns();
+    cgroup_usage(s->args->cgroups, s->args->id, &x->usage);
+    x->oom_killed = x->usage.oom_kills > 0;
+    const char *reason = s->kill_reason    ? s->kill_reason
+                         : x->oom_killed   ? "out of memory"
+                         : WIFSIGNALED(st) ? "signaled"
+                                           : "exited";
+    snprintf(x->reason, sizeof(x->reason), "%s", reason);
+    s->status.state = RUN_EXITED;
+}
+
+/* The record is written before anybody is told; without room on the disk it is tried again. */
+static void tell_end(void *arg, uint32_t events)
+{
+    struct supervision *s = arg;
+    char path[256];
+
+    (void)events;
+    if (record_write(s->task_dir_fd, &s->status) < 0) {
+        log_error("task %s: cannot write its record: %s", s->args->id, strerror(errno));
+        loop_add_timer(s->loop, RECORD_RETRY_MS, tell_end, s);
+        return;
+    }
+    control_broadcast(s);
+    task_socket_path(s->args->policy, s->args->id, path, sizeof(path));
+    unlink(path);
+    loop_stop(s->loop, 0);
+}
+
+static void on_end(struct supervision *s)
+{
+    loop_remove(s->stop_timer);
+    s->stop_timer = NULL;
+    if (cgroup_kill(s->args->cgroups, s->args->id, END_KILL_MS) < 0)
+        log_error("task %s: processes are left that cannot be killed", s->args->id);
+    for (int i = 0; i < 2; i++) { /* all writers are gone: what the pipe still holds is the last of the output */
+        loop_remove(s->capture[i].source);
+        s->capture[i].source = NULL;
+        for (int turns = 0; s->capture[i].pipe_fd >= 0 && turns < 4 && capture_pump(&s->capture[i]) > 0; turns++)
+            ;
+        capture_close(&s->capture[i]);
+    }
+    describe_end(s);
+    if (cgroup_remove(s->args->cgroups, s->args->id) < 0)
+        log_error("task %s: its cgroup could not be removed: %s", s->args->id, strerror(errno));
+    tell_end(s, 0);
+}
+
+static void on_child(void *arg, uint32_t events)
+{
+    struct supervision *s = arg;
+    struct signalfd_siginfo drained;
+    int status;
+    pid_t pid;
+
+    (void)events;
+    while (read(s->signal_fd, &drained, sizeof(drained)) > 0)
+        ;
+    while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
+        if (pid != s->status.pid || s->main_reaped)
+            continue; /* an orphan of a task in the host's pid namespace */
+        s->main_reaped = true;
+        s->wait_status = status;
+    }
+    if (s->main_reaped && s->status.state == RUN_RUNNING)
+        on_end(s);
+}
+
+static void on_output(void *arg, uint32_t events)
+{
+    struct capture *c = arg;
+
+    (void)events;
+    if (capture_pump(c) == 0) {
+        loop_remove(c->source);
+        c->source = NULL;
+        close(c->pipe_fd);
+        c->pipe_fd = -1;
+    }
+}
+
+static void on_trim(void *arg, uint32_t events)
+{
+    (void)arg, (void)events;
+    malloc_trim(0); /* what the start needed goes back: a waiting supervisor stays small */
+}
+
+static int init(struct supervision *s, struct err *e)
+{
+    sigset_t set;
+    char path[256];
+
+    record_init(&s->status, s->args->id);
+    s->loop = loop_new(e);
+    if (!s->loop || control_init(s, e) < 0)
+        return -1;
+    sigemptyset(&set);
+    sigaddset(&set, SIGCHLD);
+    sigprocmask(SIG_BLOCK, &set, NULL);
+    s->signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+    task_dir_path(s->args->policy, s->args->id, path, sizeof(path));
+    s->task_dir_fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (s->signal_fd < 0 || s->task_dir_fd < 0)
+        return err_step(e, "launch", errno, "cannot open the task's directory");
+    return 0;
+}
+
+static int watch(struct supervision *s)
+{
+    for (int i = 0; i < 2; i++) {
+        struct capture *c = &s->capture[i];
+
+        c->source = loop_add_fd(s->loop, c->pipe_fd, EPOLLIN, on_output, c);
+        if (!c->source)
+            return -1;
+    }
+    return loop_add_fd(s->loop, s->signal_fd, EPOLLIN, on_child, s) ? 0 : -1;
+}
+
+/* A start that failed leaves a record and nothing else; the server removes the directory. */
+static void tell_failure(struct supervision *s, const struct err *e)
+{
+    char path[256];
+
+    s->status.state = RUN_FAILED;
+    s->status.err = *e;
+    if (record_write(s->task_dir_fd, &s->status) < 0)
+        log_error("task %s: cannot write its record: %s", s->args->id, strerror(errno));
+    control_broadcast(s);
+    task_socket_path(s->args->policy, s->args->id, path, sizeof(path));
+    unlink(path);
+}
+
+_Noreturn void supervisor_main(const struct supervisor_args *given)
+{
+    struct supervisor_args a = *given;
+    struct supervision s = {.args = &a, .task_dir_fd = -1, .logs_dir_fd = -1, .signal_fd = -1};
+    struct err e = {0};
+
+    setsid();
+    prctl(PR_SET_NAME, "cloister-task");
+    prctl(PR_SET_DUMPABLE, 0);
+    prctl(PR_SET_CHILD_SUBREAPER, 1);
+    prctl(PR_SET_PDEATHSIG, 0);
+    signal(SIGPIPE, SIG_IGN);
+    umask(022);
+    keep_fds(&a);
+    s.capture[0].pipe_fd = s.capture[1].pipe_fd = -1;
+    s.capture[0].file_fd = s.capture[1].file_fd = -1;
+    if (init(&s, &e) < 0 || read_spec(&s, &e) < 0 || supervision_start(&s, &e) < 0) {
+        tell_failure(&s, &e);
+        _exit(1);
+    }
+    if (watch(&s) < 0 || record_write(s.task_dir_fd, &s.status) < 0) {
+        err_step(&e, "record", errno, "cannot watch or record the task");
+        supervision_undo(&s);
+        tell_failure(&s, &e);
+        _exit(1);
+    }
+    control_broadcast(&s);
+    loop_add_timer(s.loop, TRIM_AFTER_MS, on_trim, NULL);
+    _exit(loop_run(s.loop));
+}

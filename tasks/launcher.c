@@ -1,0 +1,65 @@
+/* The connection to the launcher. */
+#include <errno.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "base/msg.h"
+#include "tasks/registry_internal.h"
+
+static void handle(struct registry *r, const struct launcher_reply *reply)
+{
+    struct task *t = registry_find(r, reply->id);
+
+    if (reply->op == REMOVE_TASK)
+        removal_reply(r, reply->id, &reply->err);
+    else if (reply->op == CLEAN_TASK && t)
+        recover_cleaned(r, t, &reply->err);
+}
+
+static void on_launcher(void *arg, uint32_t events)
+{
+    struct registry *r = arg;
+    struct launcher_reply reply;
+    struct err e = {0};
+    int fds[MSG_FDS_MAX];
+    size_t nfds;
+
+    (void)events;
+    ssize_t n = msg_recv(r->config.launcher_fd, &reply, sizeof(reply), fds, &nfds);
+    for (size_t i = 0; i < nfds; i++)
+        close(fds[i]);
+    if (n == sizeof(reply) && reply.version == PROTOCOL_VERSION && memchr(reply.id, 0, sizeof(reply.id))) {
+        handle(r, &reply);
+        return;
+    }
+    if (n > 0 || (n < 0 && errno != EBADF && errno != ENOTCONN)) {
+        if (n > 0 || errno == EMSGSIZE)
+            log_warn("a reply of the launcher is not understood");
+        return;
+    }
+    log_error("the launcher is gone: no task can be started or removed");
+    r->launcher_gone = true;
+    loop_remove(r->launcher_source);
+    r->launcher_source = NULL;
+    err_set(&e, 503, "launcher_unavailable", "the launcher is gone");
+    removal_fail_all(r, &e);
+}
+
+int launcher_watch(struct registry *r, struct err *e)
+{
+    r->launcher_source = loop_add_fd(r->config.loop, r->config.launcher_fd, EPOLLIN, on_launcher, r);
+    return r->launcher_source ? 0 : err_set(e, 500, "loop", "cannot watch the launcher: %s", strerror(errno));
+}
+
+int launcher_ask(struct registry *r, enum launcher_op op, const char *id, const int *fds, size_t n, struct err *e)
+{
+    struct launcher_request q = {.version = PROTOCOL_VERSION, .op = op};
+
+    memcpy(q.id, id, sizeof(q.id));
+    if (r->launcher_gone || msg_send(r->config.launcher_fd, &q, sizeof(q), fds, n) < 0)
+        return err_set(e, 503, "launcher_unavailable", "the launcher cannot be asked: %s",
+                       r->launcher_gone ? "it is gone" : strerror(errno));
+    return 0;
+}

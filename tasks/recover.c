@@ -1,0 +1,131 @@
+/* What became of tasks: from their supervisors' messages and records, and what to do when neither tells. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/buf.h"
+#include "base/cleanup.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "supervisor/launcher.h"
+#include "supervisor/record.h"
+#include "tasks/registry_internal.h"
+
+static enum task_state state_of(const struct run_status *s, enum task_state otherwise)
+{
+    switch (s->state) {
+    case RUN_STARTING:
+        return TASK_STARTING;
+    case RUN_RUNNING:
+        return s->stopping ? TASK_STOPPING : TASK_RUNNING;
+    case RUN_EXITED:
+        return TASK_EXITED;
+    case RUN_FAILED:
+        return TASK_FAILED;
+    default:
+        return otherwise;
+    }
+}
+
+bool recover_apply(struct task *t, const struct run_status *s)
+{
+    /* An end is final; and the message comes from another process, so its texts are checked to have an end. */
+    if (task_ended(t) || strncmp(s->id, t->id, sizeof(s->id)) != 0 || memcmp(s, &t->status, sizeof(*s)) == 0)
+        return false;
+    t->status = *s;
+    t->status.boot_id[sizeof(s->boot_id) - 1] = '\0';
+    t->status.exit.reason[sizeof(s->exit.reason) - 1] = '\0';
+    t->status.err.code[sizeof(s->err.code) - 1] = '\0';
+    t->status.err.step[sizeof(s->err.step) - 1] = '\0';
+    t->status.err.pointer[sizeof(s->err.pointer) - 1] = '\0';
+    t->status.err.detail[sizeof(s->err.detail) - 1] = '\0';
+    t->state = state_of(s, t->state);
+    return true;
+}
+
+static int read_record(struct registry *r, const struct task *t, struct run_status *s)
+{
+    char path[512];
+
+    task_dir_path(r->config.policy, t->id, path, sizeof(path));
+    _cleanup_close_ int dir = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    return dir < 0 ? -1 : record_read(dir, t->id, s);
+}
+
+void recover_dead(struct registry *r, struct task *t)
+{
+    struct run_status s;
+    struct err e = {0};
+
+    if (read_record(r, t, &s) == 0 && (s.state == RUN_EXITED || s.state == RUN_FAILED) && recover_apply(t, &s)) {
+        registry_commit(r, t);
+        return;
+    }
+    /* Its processes may still run: they are ended before the task is called lost. */
+    if (launcher_ask(r, CLEAN_TASK, t->id, NULL, 0, &e) < 0)
+        log_error("task %s: its supervisor is gone; %s", t->id, e.detail);
+}
+
+void recover_cleaned(struct registry *r, struct task *t, const struct err *e)
+{
+    struct run_status s;
+
+    if (task_ended(t) || t->link)
+        return;
+    if (e->status != 0)
+        log_error("task %s: not all it left could be cleared: %s", t->id, e->detail);
+    int rc = read_record(r, t, &s);
+    if (rc == 0 && (s.state == RUN_EXITED || s.state == RUN_FAILED)) {
+        if (!recover_apply(t, &s))
+            return;
+    } else if (rc == 0 || t->state != TASK_STARTING || errno == EBADMSG) {
+        if (rc == 0)
+            recover_apply(t, &s);
+        t->state = TASK_LOST;
+        t->status.exit.code = -1;
+        t->status.exit.started_at = t->status.started_at;
+        t->status.exit.finished_at = clock_real_ns();
+        snprintf(t->status.exit.reason, sizeof(t->status.exit.reason), "its supervisor died; the outcome is unknown");
+    } else {
+        t->state = TASK_FAILED;
+        t->status.state = RUN_FAILED;
+        err_set(&t->status.err, 500, "launch_cut_short", "the launch was cut short: no supervisor recorded the task");
+        snprintf(t->status.err.step, sizeof(t->status.err.step), "launch");
+    }
+    registry_commit(r, t);
+}
+
+static void load(void *arg, const struct task_row *row)
+{
+    struct registry *r = arg;
+    struct err e = {0};
+    struct task *t = xcalloc(1, sizeof(*t));
+    _cleanup_json_ struct json *j = json_parse(row->spec ? row->spec : "", row->spec ? strlen(row->spec) : 0, &e);
+
+    if (!id_valid(row->id) || !j || spec_decode(j, &t->spec, &e) < 0) {
+        log_error("task \"%s\" of the store is not understood and left alone: %s", row->id, e.detail);
+        task_free(t);
+        return;
+    }
+    memcpy(t->id, row->id, sizeof(t->id));
+    t->state = row->state >= TASK_PENDING && row->state <= TASK_LOST ? (enum task_state)row->state : TASK_LOST;
+    t->version = row->version;
+    t->created_at = row->created_at;
+    t->status = row->status;
+    t->idempotency_key = row->idempotency_key ? xstrdup(row->idempotency_key) : NULL;
+    t->body_hash = row->body_hash ? xstrdup(row->body_hash) : NULL;
+    registry_append(r, t);
+}
+
+int recover_all(struct registry *r, struct err *e)
+{
+    if (store_each(r->store, load, r, e) < 0)
+        return -1;
+    for (struct task *t = r->first; t; t = t->next)
+        if (!task_ended(t) && link_adopt(r, t) < 0)
+            recover_dead(r, t);
+    return 0;
+}

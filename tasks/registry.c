@@ -1,0 +1,322 @@
+#include "tasks/registry.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/buf.h"
+#include "base/cleanup.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "isolation/caps.h"
+#include "tasks/registry_internal.h"
+
+enum { RETRY_MS = 1000 };
+
+void task_free(struct task *t)
+{
+    spec_free(&t->spec);
+    free(t->idempotency_key);
+    free(t->body_hash);
+    free(t);
+}
+
+void registry_append(struct registry *r, struct task *t)
+{
+    t->registry = r;
+    t->next = NULL;
+    t->prev = r->last;
+    if (r->last)
+        r->last->next = t;
+    else
+        r->first = t;
+    r->last = t;
+}
+
+static void announce(struct registry *r, struct task *t)
+{
+    r->version++;
+    r->announcing++;
+    for (struct subscription *s = r->subscriptions; s; s = s->next)
+        if (s->fn)
+            s->fn(s->arg, t);
+    if (--r->announcing > 0)
+        return;
+    for (struct subscription **at = &r->subscriptions; *at;) {
+        struct subscription *s = *at;
+
+        if (s->fn) {
+            at = &s->next;
+            continue;
+        }
+        *at = s->next;
+        free(s);
+    }
+}
+
+static int update_row(struct registry *r, const struct task *t, struct err *e)
+{
+    struct task_row row = {.state = t->state, .version = t->version, .status = t->status};
+
+    memcpy(row.id, t->id, sizeof(row.id));
+    return store_update(r->store, &row, e);
+}
+
+static void on_retry(void *arg, uint32_t events)
+{
+    struct registry *r = arg;
+    struct err e = {0};
+
+    (void)events;
+    r->retry = NULL;
+    while (r->dirty) {
+        struct dirty *d = r->dirty;
+        struct task *t = registry_find(r, d->id);
+
+        if (t && update_row(r, t, &e) < 0) {
+            r->retry = loop_add_timer(r->config.loop, RETRY_MS, on_retry, r);
+            return;
+        }
+        r->dirty = d->next;
+        free(d);
+    }
+    log_info("the store takes changes again");
+}
+
+static void mark_dirty(struct registry *r, const struct task *t)
+{
+    for (struct dirty *d = r->dirty; d; d = d->next)
+        if (strcmp(d->id, t->id) == 0)
+            return;
+    struct dirty *d = xcalloc(1, sizeof(*d));
+    memcpy(d->id, t->id, sizeof(d->id));
+    d->next = r->dirty;
+    r->dirty = d;
+    if (!r->retry)
+        r->retry = loop_add_timer(r->config.loop, RETRY_MS, on_retry, r);
+}
+
+void registry_commit(struct registry *r, struct task *t)
+{
+    struct err e = {0};
+
+    if (!t->deleting) {
+        t->version++;
+        /* What happened has happened: when the store cannot take it now, memory keeps the truth meanwhile. */
+        if (update_row(r, t, &e) < 0) {
+            log_error("task %s: %s", t->id, e.detail);
+            mark_dirty(r, t);
+        }
+    }
+    announce(r, t);
+}
+
+struct registry *registry_open(const struct registry_config *c, struct err *e)
+{
+    struct registry *r = xcalloc(1, sizeof(*r));
+    _cleanup_free_ char *dir = xasprintf("%s/server", c->policy->state_dir);
+
+    r->config = *c;
+    /* Removals leave no trace in the store, so a counter kept there could repeat itself after a restart. */
+    r->version = clock_real_ns() / 1000000;
+    r->store = store_open(dir, e);
+    if (r->store && launcher_watch(r, e) == 0 && recover_all(r, e) == 0)
+        return r;
+    registry_close(r);
+    return NULL;
+}
+
+static void free_subscriptions(struct registry *r)
+{
+    while (r->subscriptions) {
+        struct subscription *s = r->subscriptions;
+
+        r->subscriptions = s->next;
+        free(s);
+    }
+}
+
+void registry_close(struct registry *r)
+{
+    struct err e = {0};
+
+    if (!r)
+        return;
+    err_set(&e, 503, "shutting_down", "the server is stopping");
+    removal_fail_all(r, &e);
+    for (struct task *t = r->first, *next; t; t = next) {
+        next = t->next;
+        link_close(t, &e);
+        task_free(t);
+    }
+    while (r->dirty) {
+        struct dirty *d = r->dirty;
+
+        r->dirty = d->next;
+        free(d);
+    }
+    free_subscriptions(r);
+    loop_remove(r->retry);
+    loop_remove(r->launcher_source);
+    store_close(r->store);
+    free(r);
+}
+
+/* What needs no look at the host: the supervisor checks everything again, with power. */
+static int check_policy(const struct registry *r, const struct spec *s, struct err *e)
+{
+    char pointer[64];
+
+    for (size_t i = 0; i < s->cap_add.n; i++) {
+        uint64_t caps = caps_parse(s->cap_add.v[i]);
+
+        snprintf(pointer, sizeof(pointer), "/cap_add/%zu", i);
+        if (caps == 0)
+            return err_field(e, pointer, "\"%s\" is no capability", s->cap_add.v[i]);
+        if (strcasecmp(s->cap_add.v[i], "all") != 0 && (caps & ~r->config.policy->allow_caps)) {
+            err_set(e, 403, "capability_denied", "the operator does not allow the capability \"%s\"", s->cap_add.v[i]);
+            snprintf(e->pointer, sizeof(e->pointer), "%s", pointer);
+            return -1;
+        }
+    }
+    return 0;
+}
+
+static struct task *new_task(struct spec *s, const char *key, const char *hash)
+{
+    struct task *t = xcalloc(1, sizeof(*t));
+
+    id_new(t->id);
+    t->spec = *s;
+    memset(s, 0, sizeof(*s));
+    t->state = TASK_STARTING;
+    t->version = 1;
+    t->created_at = clock_real_ns();
+    t->idempotency_key = key ? xstrdup(key) : NULL;
+    t->body_hash = hash ? xstrdup(hash) : NULL;
+    return t;
+}
+
+struct task *registry_create(struct registry *r, struct spec *s, const char *key, const char *hash, struct err *e)
+{
+    struct err ignored = {0};
+
+    if (check_policy(r, s, e) < 0)
+        return NULL;
+    _cleanup_json_ struct json *j = spec_encode(s);
+    _cleanup_free_ char *text = json_print(j);
+    struct task *t = new_task(s, key, hash);
+    struct task_row row = {
+        .created_at = t->created_at,
+        .spec = text,
+        .state = t->state,
+        .version = t->version,
+        .idempotency_key = t->idempotency_key,
+        .body_hash = t->body_hash,
+    };
+    memcpy(row.id, t->id, sizeof(row.id));
+    if (store_insert(r->store, &row, e) < 0) {
+        task_free(t);
+        return NULL;
+    }
+    if (link_launch(r, t, text, e) < 0) {
+        /* Should the row stay, the next start finds that nothing was launched. */
+        if (store_delete(r->store, t->id, &ignored) < 0)
+            log_error("task %s: %s", t->id, ignored.detail);
+        task_free(t);
+        return NULL;
+    }
+    registry_append(r, t);
+    r->starts++;
+    announce(r, t);
+    return t;
+}
+
+/* From the newest: that is what callers ask for most. */
+struct task *registry_find(struct registry *r, const char *id)
+{
+    for (struct task *t = r->last; t; t = t->prev)
+        if (strcmp(t->id, id) == 0)
+            return t;
+    return NULL;
+}
+
+struct task *registry_find_key(struct registry *r, const char *idempotency_key)
+{
+    for (struct task *t = r->last; t; t = t->prev)
+        if (t->idempotency_key && strcmp(t->idempotency_key, idempotency_key) == 0)
+            return t;
+    return NULL;
+}
+
+struct task *registry_first(struct registry *r)
+{
+    return r->first;
+}
+
+struct task *registry_last(struct registry *r)
+{
+    return r->last;
+}
+
+size_t registry_count(struct registry *r, enum task_state s)
+{
+    size_t n = 0;
+
+    for (const struct task *t = r->first; t; t = t->next)
+        n += t->state == s;
+    return n;
+}
+
+int64_t registry_version(struct registry *r)
+{
+    return r->version;
+}
+
+uint64_t registry_starts(const struct registry *r)
+{
+    return r->starts;
+}
+
+struct subscription *registry_subscribe(struct registry *r, registry_changed fn, void *arg)
+{
+    struct subscription *s = xcalloc(1, sizeof(*s));
+
+    *s = (struct subscription){.registry = r, .fn = fn, .arg = arg, .next = r->subscriptions};
+    r->subscriptions = s;
+    return s;
+}
+
+void registry_unsubscribe(struct subscription *s)
+{
+    if (!s)
+        return;
+    s->fn = NULL;
+    if (s->registry->announcing > 0)
+        return; /* announce frees it */
+    for (struct subscription **at = &s->registry->subscriptions; *at; at = &(*at)->next)
+        if (*at == s) {
+            *at = s->next;
+            break;
+        }
+    free(s);
+}
+
+const struct attributes *registry_attributes(const struct registry *r)
+{
+    return r->config.attributes;
+}
+
+const struct policy *registry_policy(const struct registry *r)
+{
+    return r->config.policy;
+}
+
+int registry_ready(struct registry *r, struct err *e)
+{
+    if (r->launcher_gone)
+        return err_set(e, 503, "launcher_unavailable", "the launcher is gone");
+    if (r->dirty || !store_healthy(r->store))
+        return err_set(e, 503, "store", "the store does not take changes");
+    return 0;
+}

@@ -1,0 +1,53 @@
+/* All tasks of this server: creation, the connections to launcher and supervisors, recovery at start. */
+#ifndef CLOISTER_TASKS_REGISTRY_H
+#define CLOISTER_TASKS_REGISTRY_H
+
+#include "base/loop.h"
+#include "isolation/probe.h"
+#include "tasks/task.h"
+
+struct registry_config {
+    struct loop *loop;
+    const struct policy *policy; /* state_dir, run_dir; and to answer well */
+    const struct cgroup_host *cgroups;
+    const struct attributes *attributes;
+    int launcher_fd; /* SOCK_SEQPACKET */
+};
+
+/* Opens <state_dir>/server/, reads all rows, adopts live supervisors, reads records of dead ones, asks the launcher to
+ * clean up after those that left neither (failed when it never ran, else lost). NULL on error. */
+struct registry *registry_open(const struct registry_config *c, struct err *e);
+/* Closes connections and store; tasks go on. */
+void registry_close(struct registry *r);
+
+/* Takes over *s (moved) and stores the task as starting before it asks the launcher. key and hash may be NULL.
+ * 503 when the store or the launcher cannot take it; 403/422 by field when policy is plainly against it. */
+struct task *registry_create(struct registry *r, struct spec *s, const char *key, const char *hash, struct err *e);
+struct task *registry_find(struct registry *r, const char *id);
+struct task *registry_find_key(struct registry *r, const char *idempotency_key);
+struct task *registry_first(struct registry *r); /* oldest; then task->next */
+struct task *registry_last(struct registry *r);  /* newest; then task->prev */
+size_t registry_count(struct registry *r, enum task_state s);
+int64_t registry_version(struct registry *r);       /* grows with any change, also over restarts */
+uint64_t registry_starts(const struct registry *r); /* tasks taken since this process began */
+
+/* Asks the supervisor. done(arg, err) runs once, later or at once; err->status 0 = done. 409 when it has ended. */
+typedef void (*registry_done)(void *arg, const struct err *e);
+void registry_signal(struct registry *r, struct task *t, int signum, bool all, registry_done done, void *arg);
+/* signum 0 and timeout -1 take the spec's. Done when the supervisor took it (the end comes as a state change). */
+void registry_stop(struct registry *r, struct task *t, int signum, int64_t timeout_ms, registry_done done, void *arg);
+/* Removes an ended task and its files; *t is freed before done runs. 409 when it has not ended. */
+void registry_remove(struct registry *r, struct task *t, registry_done done, void *arg);
+
+/* fn runs at every change of any task (also of removal: t->deleting), until unsubscribed. */
+struct subscription;
+typedef void (*registry_changed)(void *arg, struct task *t);
+struct subscription *registry_subscribe(struct registry *r, registry_changed fn, void *arg);
+void registry_unsubscribe(struct subscription *s); /* safe within fn; NULL allowed */
+
+const struct attributes *registry_attributes(const struct registry *r);
+/* 0, or -1 with e (503) telling why new tasks cannot be taken: store, launcher. */
+int registry_ready(struct registry *r, struct err *e);
+const struct policy *registry_policy(const struct registry *r);
+
+#endif

@@ -1,0 +1,71 @@
+/* Private to tasks/: what the registry holds, and the calls between its files. */
+#ifndef CLOISTER_TASKS_REGISTRY_INTERNAL_H
+#define CLOISTER_TASKS_REGISTRY_INTERNAL_H
+
+#include "tasks/registry.h"
+#include "tasks/store.h"
+
+struct subscription {
+    struct registry *registry;
+    registry_changed fn; /* NULL: unsubscribed while a change was being announced */
+    void *arg;
+    struct subscription *next;
+};
+
+struct removal { /* somebody waits for the launcher to have removed a task; several may wait for the same */
+    char id[ID_LEN + 1];
+    registry_done done;
+    void *arg;
+    struct removal *next;
+};
+
+struct dirty { /* a task whose last change the store could not take yet */
+    char id[ID_LEN + 1];
+    struct dirty *next;
+};
+
+struct registry {
+    struct registry_config config;
+    struct store *store;
+    struct task *first, *last;
+    int64_t version;
+    uint64_t starts;
+    struct subscription *subscriptions;
+    unsigned int announcing; /* depth */
+    struct removal *removals;
+    struct dirty *dirty;
+    struct loop_source *retry, *launcher_source;
+    bool launcher_gone;
+};
+
+/* registry.c */
+void registry_append(struct registry *r, struct task *t);
+/* t has changed: stores it (now, or as soon as the store can) and tells the subscribers. */
+void registry_commit(struct registry *r, struct task *t);
+void task_free(struct task *t);
+/* removal.c: the launcher's answer to REMOVE_TASK; and at the end of the registry. */
+void removal_reply(struct registry *r, const char *id, const struct err *e);
+void removal_fail_all(struct registry *r, const struct err *e);
+
+/* link.c: the supervisors. */
+int link_launch(struct registry *r, struct task *t, const char *spec_json, struct err *e);
+int link_adopt(struct registry *r, struct task *t); /* -1 with errno when no supervisor answers there */
+/* Calls every pending done with e. */
+void link_close(struct task *t, const struct err *e);
+void link_request(struct task *t, struct supervisor_request *q, registry_done done, void *arg);
+
+/* launcher.c: the launcher. */
+int launcher_watch(struct registry *r, struct err *e);
+int launcher_ask(struct registry *r, enum launcher_op op, const char *id, const int *fds, size_t n, struct err *e);
+
+/* recover.c */
+/* The supervisor of t (not ended) is gone: its record decides, or the launcher cleans up first. */
+void recover_dead(struct registry *r, struct task *t);
+/* The launcher's answer to CLEAN_TASK. */
+void recover_cleaned(struct registry *r, struct task *t, const struct err *e);
+/* Takes a status over into t, without storing it; false when it changes nothing or is not t's. */
+bool recover_apply(struct task *t, const struct run_status *s);
+/* Fills the registry from the store, then finds the supervisors again. */
+int recover_all(struct registry *r, struct err *e);
+
+#endif

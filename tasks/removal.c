@@ -1,0 +1,106 @@
+/* Requests about a task that end with an answer: signal, stop, removal. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/buf.h"
+#include "base/log.h"
+#include "tasks/registry_internal.h"
+
+void registry_signal(struct registry *r, struct task *t, int signum, bool all, registry_done done, void *arg)
+{
+    (void)r;
+    link_request(t, &(struct supervisor_request){.op = SUP_SIGNAL, .signum = signum, .target_all = all}, done, arg);
+}
+
+void registry_stop(struct registry *r, struct task *t, int signum, int64_t timeout_ms, registry_done done, void *arg)
+{
+    (void)r;
+    link_request(t, &(struct supervisor_request){.op = SUP_STOP, .signum = signum, .timeout_ms = timeout_ms}, done,
+                 arg);
+}
+
+void registry_remove(struct registry *r, struct task *t, registry_done done, void *arg)
+{
+    struct err e = {0};
+
+    if (!task_ended(t)) {
+        err_set(&e, 409, "task_running", "the task has not ended: it is %s", task_state_name(t->state));
+        done(arg, &e);
+        return;
+    }
+    if (!t->deleting && launcher_ask(r, REMOVE_TASK, t->id, NULL, 0, &e) < 0) {
+        done(arg, &e);
+        return;
+    }
+    t->deleting = true;
+    struct removal *m = xcalloc(1, sizeof(*m));
+    *m = (struct removal){.done = done, .arg = arg, .next = r->removals};
+    memcpy(m->id, t->id, sizeof(m->id));
+    r->removals = m;
+}
+
+/* Detaches those that wait for id (any when NULL) before it calls them: each may ask for another removal. */
+static void answer(struct registry *r, const char *id, const struct err *e)
+{
+    struct removal *mine = NULL;
+
+    for (struct removal **at = &r->removals; *at;) {
+        struct removal *m = *at;
+
+        if (id && strcmp(m->id, id) != 0) {
+            at = &m->next;
+            continue;
+        }
+        *at = m->next;
+        m->next = mine;
+        mine = m;
+    }
+    while (mine) {
+        struct removal *m = mine;
+
+        mine = m->next;
+        m->done(m->arg, e);
+        free(m);
+    }
+}
+
+static void unlink_task(struct registry *r, struct task *t)
+{
+    if (t->prev)
+        t->prev->next = t->next;
+    else
+        r->first = t->next;
+    if (t->next)
+        t->next->prev = t->prev;
+    else
+        r->last = t->prev;
+}
+
+void removal_reply(struct registry *r, const char *id, const struct err *reply)
+{
+    struct task *t = registry_find(r, id);
+    struct err e = *reply, gone = {0};
+    char copy[ID_LEN + 1];
+
+    snprintf(copy, sizeof(copy), "%s", id);
+    if (t && e.status == 0)
+        store_delete(r->store, id, &e);
+    if (e.status != 0) {
+        log_error("task %s: cannot remove it: %s", copy, e.detail);
+        if (t)
+            t->deleting = false;
+    } else if (t) {
+        unlink_task(r, t);
+        registry_commit(r, t);
+        err_set(&gone, 409, "task_ended", "the task has ended");
+        link_close(t, &gone);
+        task_free(t);
+    }
+    answer(r, copy, &e);
+}
+
+void removal_fail_all(struct registry *r, const struct err *e)
+{
+    answer(r, NULL, e);
+}

@@ -1,0 +1,42 @@
+/* A task as the server knows it, and its state machine. */
+#ifndef CLOISTER_TASKS_TASK_H
+#define CLOISTER_TASKS_TASK_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "isolation/spec.h"
+#include "supervisor/messages.h"
+
+enum task_state {
+    TASK_PENDING,
+    TASK_STARTING,
+    TASK_RUNNING,
+    TASK_STOPPING,
+    TASK_EXITED,
+    TASK_FAILED,
+    TASK_LOST,
+};
+
+struct registry;
+struct link; /* connection to its supervisor */
+
+struct task {
+    char id[ID_LEN + 1];
+    struct spec spec;
+    enum task_state state;
+    int64_t version, created_at;
+    struct run_status status;
+    char *idempotency_key, *body_hash;
+    bool deleting; /* a removal was asked for; it is gone from lists when the launcher answers */
+    /* private to the registry */
+    struct registry *registry;
+    struct link *link;
+    struct task *prev, *next; /* by creation */
+};
+
+const char *task_state_name(enum task_state s); /* "running" */
+int task_state_parse(const char *name);         /* -1 unknown */
+bool task_ended(const struct task *t);          /* exited, failed, lost */
+
+#endif

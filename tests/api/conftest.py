@@ -1,0 +1,197 @@
+"""A daemon of the tests' own, and a census of what it may leave behind. All through the HTTP API, as a user would."""
+import http.client
+import json
+import os
+import pathlib
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+BINARY = ROOT / os.environ.get("CLOISTER_BINARY", "build/release/cloisterd")
+CGROUP_ROOT = pathlib.Path("/sys/fs/cgroup")
+
+
+class UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path, timeout=60):
+        super().__init__("localhost", timeout=timeout)
+        self.path = path
+
+    def connect(self):
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self.path)
+
+
+class Reply:
+    def __init__(self, response):
+        self.status = response.status
+        self.headers = response.headers
+        self.body = response.read()
+
+    @property
+    def json(self):
+        return json.loads(self.body)
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+def wait_until(condition, seconds=10, what="the condition"):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        value = condition()
+        if value:
+            return value
+        time.sleep(0.02)
+    raise AssertionError(f"{what} did not come true within {seconds} s")
+
+
+class Daemon:
+    def __init__(self, binary=BINARY, *flags, env=None):
+        self.binary, self.flags, self.env = binary, flags, env
+        self.dir = pathlib.Path(tempfile.mkdtemp(prefix="cloister-test-"))
+        self.dir.chmod(0o755)  # the server's account must reach its directory
+        self.parent = self.dir.name
+        self.socket = str(self.dir / "run/cloister.sock")
+        self.port = free_port()
+        self.process = None
+        self.start()
+
+    def start(self):
+        command = [self.binary, "--state-dir", self.dir / "state", "--run-dir", self.dir / "run", "--listen",
+                   f"127.0.0.1:{self.port}", "--cgroup-parent", self.parent, "--tokens-file", self.dir / "tokens",
+                   *self.flags]
+        self.log = open(self.dir / "log", "ab")
+        self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log, cwd="/",
+                                        env={**os.environ, **(self.env or {})})
+        wait_until(self.ready, 20, "readiness")
+
+    def ready(self):
+        assert self.process.poll() is None, (self.dir / "log").read_text()
+        try:
+            return self.get("/readyz").status == 200
+        except OSError:
+            return False
+
+    def request(self, method, path, body=None, headers=None, timeout=60):
+        connection = UnixConnection(self.socket, timeout)
+        if isinstance(body, (dict, list)):
+            body = json.dumps(body)
+        if body is not None:
+            headers = {"Content-Type": "application/json", **(headers or {})}
+        try:
+            connection.request(method, path, body, headers or {})
+        except BrokenPipeError:
+            pass  # refused before the body was read: the answer is there already
+        reply = Reply(connection.getresponse())
+        connection.close()
+        return reply
+
+    def get(self, path, **more):
+        return self.request("GET", path, **more)
+
+    def post(self, path, body=None, **more):
+        return self.request("POST", path, body, **more)
+
+    def run(self, *command, **spec):
+        """Runs a command to its end; the task with its output."""
+        body = {"command": command[0], "args": list(command[1:]), **spec}
+        reply = self.post("/v1/tasks?wait=exited&output=true", body)
+        assert reply.status == 201, reply.body
+        return reply.json
+
+    def sh(self, script, **spec):
+        return self.run("/bin/sh", "-c", script, **spec)
+
+    def start_task(self, *command, **spec):
+        reply = self.post("/v1/tasks", {"command": command[0], "args": list(command[1:]), **spec})
+        assert reply.status == 201, reply.body
+        return reply.json
+
+    def task(self, task_id):
+        return self.get(f"/v1/tasks/{task_id}").json
+
+    def wait_ended(self, task_id, seconds=20):
+        return wait_until(lambda: (t := self.task(task_id))["state"] in ("exited", "failed", "lost") and t, seconds,
+                          f"the end of task {task_id}")
+
+    def children(self):
+        """pid -> process name of the launcher's children."""
+        found = {}
+        for pid in pathlib.Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split():
+            found[int(pid)] = pathlib.Path(f"/proc/{pid}/comm").read_text().strip()
+        return found
+
+    def server_pid(self):
+        return next(pid for pid, name in self.children().items() if name == "cloister-server")
+
+    def groups(self):
+        return [str(p) for p in CGROUP_ROOT.glob(f"**/{self.parent}/*") if p.is_dir()]
+
+    def processes(self):
+        """Every process in one of our groups."""
+        found = set()
+        for group in self.groups():
+            try:
+                found |= set(pathlib.Path(group, "cgroup.procs").read_text().split())
+            except FileNotFoundError:
+                pass
+        return found
+
+    def mounts(self):
+        return [line for line in pathlib.Path("/proc/self/mountinfo").read_text().splitlines() if self.parent in line]
+
+    def directories(self):
+        return sorted(os.listdir(self.dir / "state/tasks"))
+
+    def sockets(self):
+        return sorted(os.listdir(self.dir / "run/supervisors"))
+
+    def rows(self):
+        return sorted(t["id"] for t in self.get("/v1/tasks?limit=1000").json["items"])
+
+    def census(self):
+        """What may grow: each entry must be as before when a launch has failed."""
+        return {"groups": self.groups(), "mounts": self.mounts(), "directories": self.directories(),
+                "sockets": self.sockets(), "rows": self.rows(), "children": sorted(self.children().values())}
+
+    def stop(self):
+        for task in self.get("/v1/tasks?limit=1000").json["items"]:
+            assert self.request("DELETE", f"/v1/tasks/{task['id']}?force=true").status == 204
+        wait_until(lambda: set(self.children().values()) == {"cloister-server"}, 20, "the end of all supervisors")
+        left = {k: v for k, v in self.census().items() if k != "children"}
+        self.process.send_signal(signal.SIGTERM)
+        code = self.process.wait(20)
+        log = (self.dir / "log").read_text()
+        self.discard()
+        assert not any(left.values()), left
+        assert code == 0 and "Sanitizer" not in log and "runtime error" not in log, log
+
+    def discard(self):
+        for group in sorted(CGROUP_ROOT.glob(f"**/{self.parent}"), key=lambda p: -len(p.parts)):
+            group.rmdir()
+        self.log.close()
+        shutil.rmtree(self.dir)
+
+
+@pytest.fixture(scope="session")
+def daemon():
+    d = Daemon()
+    yield d
+    d.stop()
+
+
+@pytest.fixture
+def own_daemon():
+    d = Daemon()
+    yield d
+    d.stop()

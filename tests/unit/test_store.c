@@ -1,0 +1,156 @@
+/* The store: what was written is there after it was closed and opened again. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "base/file.h"
+#include "tasks/store.h"
+
+static int setup(void **state)
+{
+    char dir[] = "/tmp/cloister-store-XXXXXX";
+
+    *state = mkdtemp(dir) ? strdup(dir) : NULL;
+    return *state ? 0 : -1;
+}
+
+static int teardown(void **state)
+{
+    char cmd_dir[64];
+
+    snprintf(cmd_dir, sizeof(cmd_dir), "%s", (char *)*state);
+    file_remove_tree(-1, cmd_dir); /* an absolute path needs no directory fd */
+    free(*state);
+    return 0;
+}
+
+static struct task_row row(const char *id, int64_t created, const char *key)
+{
+    struct task_row r = {
+        .created_at = created, .spec = "{\"command\":\"/bin/true\"}", .state = 1, .version = 1, .idempotency_key = key};
+
+    snprintf(r.id, sizeof(r.id), "%s", id);
+    return r;
+}
+
+struct seen {
+    size_t n;
+    char ids[4][ID_LEN + 1];
+    int state;
+    int64_t version;
+    int32_t pid;
+};
+
+static void see(void *arg, const struct task_row *r)
+{
+    struct seen *s = arg;
+
+    assert_true(s->n < 4);
+    memcpy(s->ids[s->n++], r->id, sizeof(r->id));
+    s->state = r->state;
+    s->version = r->version;
+    s->pid = r->status.pid;
+    assert_string_equal(r->spec, "{\"command\":\"/bin/true\"}");
+}
+
+static struct seen all(struct store *s)
+{
+    struct seen seen = {0};
+    struct err e = {0};
+
+    assert_int_equal(store_each(s, see, &seen, &e), 0);
+    return seen;
+}
+
+static void test_rows_survive_reopening(void **state)
+{
+    struct err e = {0};
+    struct store *s = store_open(*state, &e);
+    struct task_row a = row("a", 2, NULL), b = row("b", 1, NULL);
+
+    assert_non_null(s);
+    assert_int_equal(store_insert(s, &a, &e), 0);
+    assert_int_equal(store_insert(s, &b, &e), 0);
+    a.state = 2;
+    a.version = 7;
+    a.status.pid = 42;
+    assert_int_equal(store_update(s, &a, &e), 0);
+    store_close(s);
+    s = store_open(*state, &e);
+    assert_non_null(s);
+    struct seen seen = all(s);
+    assert_int_equal(seen.n, 2);
+    assert_string_equal(seen.ids[0], "b"); /* oldest first */
+    assert_string_equal(seen.ids[1], "a");
+    assert_int_equal(seen.state, 2);
+    assert_int_equal(seen.version, 7);
+    assert_int_equal(seen.pid, 42);
+    assert_int_equal(store_delete(s, "a", &e), 0);
+    assert_int_equal(all(s).n, 1);
+    store_close(s);
+}
+
+static void test_duplicates_are_refused(void **state)
+{
+    struct err e = {0};
+    struct store *s = store_open(*state, &e);
+    struct task_row a = row("a", 1, "key"), same_id = row("a", 2, NULL), same_key = row("b", 3, "key");
+
+    assert_int_equal(store_insert(s, &a, &e), 0);
+    assert_int_equal(store_insert(s, &same_id, &e), -1);
+    assert_int_equal(e.status, 503);
+    assert_string_equal(e.code, "store");
+    assert_int_equal(store_insert(s, &same_key, &e), -1);
+    assert_true(store_healthy(s));
+    assert_int_equal(all(s).n, 1);
+    store_close(s);
+}
+
+/* The header of a database file holds user_version big-endian at byte 60 (sqlite.org/fileformat.html). */
+static void test_newer_schema_is_refused(void **state)
+{
+    struct err e = {0};
+    struct store *s = store_open(*state, &e);
+    char path[128];
+
+    assert_non_null(s);
+    store_close(s);
+    snprintf(path, sizeof(path), "%s/cloister.db", (char *)*state);
+    FILE *f = fopen(path, "r+b");
+    assert_non_null(f);
+    assert_int_equal(fseek(f, 63, SEEK_SET), 0);
+    assert_int_equal(fputc(2, f), 2);
+    fclose(f);
+    assert_null(store_open(*state, &e));
+    assert_int_equal(e.status, 500);
+    assert_string_equal(e.code, "store");
+    assert_non_null(strstr(e.detail, "schema 2"));
+}
+
+static void test_missing_directory(void **state)
+{
+    struct err e = {0};
+
+    (void)state;
+    assert_null(store_open("/nonexistent/cloister", &e));
+    assert_int_equal(e.status, 500);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(test_rows_survive_reopening, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_duplicates_are_refused, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_newer_schema_is_refused, setup, teardown),
+        cmocka_unit_test(test_missing_directory),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
