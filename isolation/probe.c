@@ -215,15 +215,13 @@ static const char *missing(const struct cgroup_host *h, bool overlay, char *text
     return strcmp(h->mode, "none") == 0 ? "no cgroup hierarchy is mounted" : NULL;
 }
 
-void probe_host(struct attributes *a, const struct cgroup_host *h, const struct policy *p)
+void probe_host(struct attributes *a, const struct cgroup_host *h)
 {
     bool overlay = has_overlay();
     char text[96];
 
     memset(a, 0, sizeof(*a));
     const char *why = missing(h, overlay, text, sizeof(text));
-    if (!why && access(p->state_dir, F_OK) < 0)
-        why = "the state directory is missing";
     a->driver_exec = !why;
     snprintf(a->reason, sizeof(a->reason), "%s", why ? why : "Healthy");
     if (a->driver_exec)

@@ -3,7 +3,6 @@
 #define CLOISTER_ISOLATION_PROBE_H
 
 #include "isolation/cgroup.h"
-#include "isolation/policy.h"
 
 struct attribute {
     char name[64];   /* "driver.exec", "kernel.version" */
@@ -23,7 +22,7 @@ struct attributes {
  * unique.hostname, cgroup.mode, cgroup.<controller> = "1"|"2", cgroup.kill, cgroup.psi, feature.overlay,
  * feature.namespace.{mnt,pid,ipc,uts,net,user,cgroup,time}, feature.seccomp, feature.landlock, feature.idmapped_mounts,
  * feature.pidfd, feature.clone3, caps.held (comma list), cloister.version. */
-void probe_host(struct attributes *a, const struct cgroup_host *h, const struct policy *p);
+void probe_host(struct attributes *a, const struct cgroup_host *h);
 /* NULL when absent. */
 const char *attribute_get(const struct attributes *a, const char *name);
 

@@ -139,7 +139,7 @@ static int run(struct daemon *d)
         log_error("%s", e.detail);
         return 1;
     }
-    probe_host(&d->attributes, &d->launcher.cgroups, &d->policy);
+    probe_host(&d->attributes, &d->launcher.cgroups);
     log_info("cloisterd %s, cgroups %s, driver.exec: %s", CLOISTER_VERSION, d->launcher.cgroups.mode,
              d->attributes.reason);
     d->launcher.policy = &d->policy;

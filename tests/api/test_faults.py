@@ -1,0 +1,36 @@
+"""Each isolation step is made to fail in turn: the answer names it, and nothing is left. Needs the build with faults."""
+import pathlib
+
+import pytest
+
+from conftest import ROOT, Daemon
+
+STEPS = ["mount_propagation", "rootfs", "volumes", "dev", "proc", "sys", "pivot_root", "hostname", "rlimits", "work_dir",
+         "command", "groups", "capabilities", "no_new_privs", "signals", "close_fds", "verify", "execve"]
+
+
+@pytest.fixture(scope="module")
+def faulty():
+    binary = ROOT / "build/faults/cloisterd"
+    assert binary.exists(), "build it with: cmake --preset faults && cmake --build --preset faults"
+    d = Daemon(binary)
+    yield d
+    d.stop()
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_failed_step_is_named_and_leaves_nothing(faulty, step):
+    before = faulty.census()
+    reply = faulty.post("/v1/tasks", {"command": "/bin/true", "env": {"CLOISTER_FAIL_STEP": step}})
+    assert reply.status in (422, 500) and reply.json["step"] == step and reply.json["errno"] == "EIO", reply.body
+    assert faulty.census() == before
+
+
+def test_without_a_fault_it_runs(faulty):
+    assert faulty.run("/bin/true")["exit"]["code"] == 0
+
+
+def test_the_release_build_knows_no_faults(daemon):
+    if pathlib.Path(daemon.binary).parent.name == "asan":
+        pytest.skip("the ASan build has the faults too")
+    assert daemon.run("/bin/true", env={"CLOISTER_FAIL_STEP": "rootfs"})["exit"]["code"] == 0

@@ -1,0 +1,152 @@
+"""Tasks are listed, found, signalled, stopped and deleted."""
+import threading
+import time
+
+from conftest import wait_until
+
+
+def test_states_and_view(daemon):
+    task = daemon.start_task("/bin/sleep", "60", name="sleeper", labels={"team": "a"})
+    assert task["state"] == "running" and task["pid"] > 1 and task["spec"]["labels"] == {"team": "a"}
+    assert daemon.get(f"/v1/tasks/{task['id']}").json == task
+    assert daemon.request("DELETE", f"/v1/tasks/{task['id']}").status == 409
+    assert daemon.request("DELETE", f"/v1/tasks/{task['id']}?force=true").status == 204
+    assert daemon.get(f"/v1/tasks/{task['id']}").status == 404
+    assert daemon.request("DELETE", f"/v1/tasks/{task['id']}").status == 404
+
+
+def test_list_filters_and_pages(daemon):
+    ids = [daemon.run("/bin/true", name="paged", labels={"n": str(n)})["id"] for n in range(5)]
+    assert [t["id"] for t in daemon.get("/v1/tasks?name=paged&order=asc").json["items"]] == ids
+    assert [t["id"] for t in daemon.get("/v1/tasks?name=paged&label=n=3").json["items"]] == [ids[3]]
+    assert daemon.get("/v1/tasks?name=paged&state=running").json["items"] == []
+    seen, cursor = [], ""
+    for _ in range(3):
+        page = daemon.get(f"/v1/tasks?name=paged&limit=2{cursor}").json
+        seen += [t["id"] for t in page["items"]]
+        cursor = f"&cursor={page.get('next_cursor')}"
+    assert seen == ids[::-1] and "next_cursor" not in page
+
+
+def test_etags(daemon):
+    task = daemon.run("/bin/true")
+    for path in (f"/v1/tasks/{task['id']}", "/v1/tasks"):
+        tag = daemon.get(path).headers["ETag"]
+        assert daemon.get(path, headers={"If-None-Match": tag}).status == 304
+    daemon.run("/bin/true")
+    assert daemon.get("/v1/tasks", headers={"If-None-Match": tag}).status == 200
+
+
+def test_blocking_query(daemon):
+    task = daemon.start_task("/bin/sh", "-c", "sleep 1; exit 4")
+    start = time.monotonic()
+    reply = daemon.get(f"/v1/tasks/{task['id']}?index={task['version']}&wait=20s").json
+    assert reply["state"] == "exited" and reply["exit"]["code"] == 4 and time.monotonic() - start < 10
+    start = time.monotonic()
+    daemon.get(f"/v1/tasks/{task['id']}?index={reply['version']}&wait=300ms")
+    assert time.monotonic() - start >= 0.3
+
+
+def test_wait_exited_times_out_with_the_present_state(daemon):
+    reply = daemon.post("/v1/tasks?wait=exited&timeout=300ms", {"command": "/bin/sleep", "args": ["60"]})
+    assert reply.status == 201 and reply.json["state"] == "running"
+    assert daemon.request("DELETE", f"/v1/tasks/{reply.json['id']}?force=true").status == 204
+
+
+def test_signal_reaches_the_main_process(daemon):
+    task = daemon.start_task("/bin/sh", "-c", "trap 'echo got; exit 9' USR1; echo up; while :; do sleep 0.1; done")
+    wait_until(lambda: daemon.get(f"/v1/tasks/{task['id']}/logs").body == b"up\n")
+    assert daemon.post(f"/v1/tasks/{task['id']}/signal", {"signal": "usr1"}).status == 204
+    assert daemon.wait_ended(task["id"])["exit"]["code"] == 9
+    assert daemon.get(f"/v1/tasks/{task['id']}/logs").body == b"up\ngot\n"
+    assert daemon.post(f"/v1/tasks/{task['id']}/signal", {"signal": "USR1"}).status == 409
+
+
+def test_signal_to_all(daemon):
+    task = daemon.start_task("/bin/sh", "-c", "sleep 60; exit 3")
+    wait_until(lambda: len(daemon.processes()) >= 2)
+    assert daemon.post(f"/v1/tasks/{task['id']}/signal", {"signal": "TERM", "target": "all"}).status == 204
+    assert daemon.wait_ended(task["id"])["exit"]["code"] == 3  # the child died; pid 1 has no handler and went on
+
+
+def test_bad_signals(daemon):
+    task = daemon.start_task("/bin/sleep", "60")
+    for body, pointer in (({"signal": "NONE"}, "/signal"), ({}, "/signal"), ({"signal": "HUP", "target": "x"}, "/target"),
+                          ({"signal": "HUP", "more": 1}, "/more"), ({"signal": 99}, "/signal")):
+        reply = daemon.post(f"/v1/tasks/{task['id']}/signal", body)
+        assert reply.status == 422 and reply.json["errors"][0]["pointer"] == pointer
+    assert daemon.post("/v1/tasks/none/signal", {"signal": "HUP"}).status == 404
+    assert daemon.request("DELETE", f"/v1/tasks/{task['id']}?force=true").status == 204
+
+
+def test_stop_lets_a_handler_end_the_task(daemon):
+    task = daemon.start_task("/bin/sh", "-c", "trap 'exit 5' TERM; echo up; while :; do sleep 0.1; done")
+    wait_until(lambda: daemon.get(f"/v1/tasks/{task['id']}/logs").body == b"up\n")
+    reply = daemon.post(f"/v1/tasks/{task['id']}/stop?wait=exited", {"signal": "SIGTERM", "timeout": "20s"})
+    assert reply.status == 200 and reply.json["exit"]["code"] == 5 and reply.json["exit"]["reason"] == "stopped"
+
+
+def test_stop_kills_at_once_what_cannot_hear(daemon):
+    task = daemon.start_task("/bin/sleep", "60")
+    start = time.monotonic()
+    reply = daemon.post(f"/v1/tasks/{task['id']}/stop?wait=exited", {"timeout": "30s"})
+    assert reply.json["exit"]["signal"] == "SIGKILL" and time.monotonic() - start < 10
+    assert "no handler" in reply.json["exit"]["reason"]
+
+
+def test_stop_ends_a_grandchild_that_ignores_sigterm(daemon):
+    script = ("trap '' TERM; (trap '' TERM; exec setsid sh -c \"trap '' TERM; while :; do sleep 0.2; done\") &"
+              " echo up; while :; do sleep 0.2; done")
+    task = daemon.start_task("/bin/sh", "-c", script)
+    wait_until(lambda: daemon.get(f"/v1/tasks/{task['id']}/logs").body == b"up\n")
+    wait_until(lambda: len(daemon.processes()) >= 2)
+    reply = daemon.post(f"/v1/tasks/{task['id']}/stop?wait=exited", {"signal": "TERM", "timeout": "500ms"})
+    assert reply.json["exit"]["signal"] == "SIGKILL" and reply.json["exit"]["reason"] == "killed after kill_timeout"
+    assert daemon.processes() == set() and not [g for g in daemon.groups() if task["id"] in g]
+
+
+def test_background_children_end_with_the_task_in_the_hosts_pid_namespace(daemon):
+    task = daemon.sh("sleep 300 & sleep 300 & exit 6", pid_mode="host")
+    assert task["exit"]["code"] == 6 and daemon.processes() == set()
+
+
+def test_follow_streams_until_the_end(daemon):
+    task = daemon.start_task("/bin/sh", "-c", "for i in 1 2 3 4 5; do echo line $i; sleep 0.2; done; echo last >&2")
+    assert daemon.get(f"/v1/tasks/{task['id']}/logs?follow=true").body.decode().splitlines() == \
+        [f"line {i}" for i in range(1, 6)] + ["last"]
+
+
+def test_tail_and_streams(daemon):
+    task = daemon.sh("seq 1 20000; echo err >&2")
+    path = f"/v1/tasks/{task['id']}/logs"
+    assert daemon.get(f"{path}?stream=stdout&tail=2").body == b"19999\n20000\n"
+    assert daemon.get(f"{path}?tail=1").body == b"20000\nerr\n"
+    assert daemon.get(f"{path}?stream=stderr").body == b"err\n"
+    assert daemon.get(f"{path}?stream=stdout&tail=0").body == b""
+    assert len(daemon.get(f"{path}?stream=stdout").body.split()) == 20000
+    assert daemon.get(f"{path}?stream=both").status == 400
+
+
+def test_logs_disabled(daemon):
+    assert daemon.sh("echo x", logs={"disabled": True})["output"]["stdout"] == ""
+
+
+def test_idempotency_key(daemon):
+    body, headers = {"command": "/bin/true"}, {"Idempotency-Key": f"key-{time.time()}"}
+    first = daemon.post("/v1/tasks?wait=exited", body, headers=headers)
+    again = daemon.post("/v1/tasks?wait=exited", body, headers=headers)
+    assert first.json["id"] == again.json["id"] and again.headers["Idempotency-Replayed"] == "true"
+    assert daemon.post("/v1/tasks", {"command": "/bin/false"}, headers=headers).status == 422
+
+
+def test_two_deletions_at_once(daemon):
+    task = daemon.start_task("/bin/sleep", "60")
+    replies = []
+    threads = [threading.Thread(target=lambda: replies.append(
+        daemon.request("DELETE", f"/v1/tasks/{task['id']}?force=true").status)) for _ in range(4)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert set(replies) <= {204, 404} and 204 in replies
+    assert task["id"] not in daemon.directories() and task["id"] not in daemon.sockets()
