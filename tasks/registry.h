@@ -3,6 +3,7 @@
 #define CLOISTER_TASKS_REGISTRY_H
 
 #include "base/loop.h"
+#include "isolation/policy.h"
 #include "isolation/probe.h"
 #include "tasks/task.h"
 
