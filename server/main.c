@@ -152,8 +152,8 @@ static int run(struct daemon *d)
 
 static int token_command(int argc, char **argv)
 {
-    struct config c;
-    struct policy p;
+    struct config c = {0};
+    struct policy p = {0};
     struct err e = {0};
     gid_t gid;
     const char *role = NULL, *name = NULL;
@@ -175,6 +175,8 @@ static int token_command(int argc, char **argv)
         fprintf(stderr, "cloisterd: %s\n", e.detail);
     else
         rc = 0;
+    setup_policy_free(&p);
+    config_free(&c);
     return rc;
 }
 

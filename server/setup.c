@@ -88,6 +88,14 @@ int setup_policy(const struct config *c, struct policy *p, gid_t *socket_gid, st
     return 0;
 }
 
+void setup_policy_free(struct policy *p)
+{
+    free(p->denied_uids.v);
+    free(p->denied_gids.v);
+    free(p->chroot.v);
+    *p = (struct policy){0};
+}
+
 static bool answers(const struct sockaddr_un *a)
 {
     _cleanup_close_ int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);

@@ -8,6 +8,8 @@
 
 /* Resolves accounts, names and ranges. The policy borrows strings of c and lives until the process ends. */
 int setup_policy(const struct config *c, struct policy *p, gid_t *socket_gid, struct err *e);
+/* What setup_policy allocated; for programs that go on after it. */
+void setup_policy_free(struct policy *p);
 /* Bound and listening, CLOEXEC, non-blocking. A stale socket file is replaced, a live one is an error. */
 int setup_unix(const char *path, gid_t gid, struct err *e);
 /* "127.0.0.1:8646" or "[::1]:8646"; "none" gives fd -1. Addresses beyond loopback are refused. */
