@@ -73,7 +73,7 @@ int file_write_all(int fd, const void *data, size_t len)
     return 0;
 }
 
-int file_write_atomic(int dirfd, const char *name, const void *data, size_t len, mode_t mode)
+int file_write_atomic(int dirfd, const char *name, const void *data, size_t len, mode_t mode, bool durable)
 {
     _cleanup_free_ char *temporary = xasprintf(".%s.tmp.%d", name, (int)getpid());
     _cleanup_close_ int dir = openat(dirfd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -81,7 +81,7 @@ int file_write_atomic(int dirfd, const char *name, const void *data, size_t len,
 
     if (dir < 0 || fd < 0)
         return -1;
-    if (fchmod(fd, mode) < 0 || file_write_all(fd, data, len) < 0 || fsync(fd) < 0 ||
+    if (fchmod(fd, mode) < 0 || file_write_all(fd, data, len) < 0 || (durable && fsync(fd) < 0) ||
         renameat(dirfd, temporary, dirfd, name) < 0) {
         int saved = errno;
 
@@ -89,7 +89,7 @@ int file_write_atomic(int dirfd, const char *name, const void *data, size_t len,
         errno = saved;
         return -1;
     }
-    return fsync(dir);
+    return durable ? fsync(dir) : 0;
 }
 
 int file_write_at(int dirfd, const char *path, const char *text)

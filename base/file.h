@@ -2,6 +2,7 @@
 #ifndef CLOISTER_BASE_FILE_H
 #define CLOISTER_BASE_FILE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <sys/types.h>
 
@@ -9,8 +10,9 @@
 int file_open_beneath(int dirfd, const char *path, int flags, mode_t mode);
 /* Reads at most max bytes of a file; caller frees *out (NUL-terminated). EFBIG when it is larger. */
 int file_read(int dirfd, const char *path, size_t max, char **out, size_t *len);
-/* Writes to a temporary name, fsyncs, renames over name, fsyncs the directory. All or nothing. */
-int file_write_atomic(int dirfd, const char *name, const void *data, size_t len, mode_t mode);
+/* Writes to a temporary name and renames it over name: all or nothing. durable: file and directory are fsynced, so that
+ * it survives a power cut; otherwise it survives the death of any process. */
+int file_write_atomic(int dirfd, const char *name, const void *data, size_t len, mode_t mode, bool durable);
 /* Writes all of data to an existing file, as for cgroup and /proc files. */
 int file_write_at(int dirfd, const char *path, const char *text);
 /* mkdir -p of an absolute path with mode for new directories. */

@@ -169,7 +169,7 @@ static int open_mask(int run_fd, const char *sources)
     if (!same && renameat(run_fd, "mask", run_fd, aside) < 0 && errno != ENOENT)
         return -1;
     _cleanup_close_ int fd = make_dir(run_fd, "mask", 0700, 0, 0);
-    if (fd < 0 || (!same && file_write_atomic(fd, "sources", sources, strlen(sources), 0600) < 0))
+    if (fd < 0 || (!same && file_write_atomic(fd, "sources", sources, strlen(sources), 0600, false) < 0))
         return -1;
     return take_fd(&fd);
 }

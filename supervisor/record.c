@@ -13,7 +13,9 @@ static const char RECORD_NAME[] = "record";
 
 int record_write(int task_dir_fd, const struct run_status *s)
 {
-    return file_write_atomic(task_dir_fd, RECORD_NAME, s, sizeof(*s), 0644);
+    bool ended = s->state == RUN_EXITED || s->state == RUN_FAILED;
+
+    return file_write_atomic(task_dir_fd, RECORD_NAME, s, sizeof(*s), 0644, ended);
 }
 
 int record_read(int task_dir_fd, const char *id, struct run_status *s)

@@ -4,8 +4,8 @@
 
 #include "supervisor/messages.h"
 
-/* Writes <task_dir>/record durably (temporary name, fsync, rename), mode 0640 of the directory's group. 0, or -1 with
- * errno. */
+/* Writes <task_dir>/record: an end durably; what comes before it only needs to survive our processes, since a power cut
+ * ends the task too. 0, or -1 with errno. */
 int record_write(int task_dir_fd, const struct run_status *s);
 /* Reads it back: 0, or -1 with errno (ENOENT none, EBADMSG of another size, version or id). */
 int record_read(int task_dir_fd, const char *id, struct run_status *s);

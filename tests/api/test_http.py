@@ -126,13 +126,13 @@ def test_a_client_that_leaves_is_forgotten(daemon):
     def open_connections():
         lines = daemon.get("/metrics").body.decode().splitlines()
         return int(next(line for line in lines if line.startswith("cloister_http_connections ")).split()[1])
+    wait_until(lambda: open_connections() == 1)  # the one that asks: those of earlier tests are noticed by and by
     task = daemon.start_task("/bin/sleep", "60")
-    before = open_connections()
     connection = UnixConnection(daemon.socket)
     connection.request("GET", f"/v1/tasks/{task['id']}?index={task['version']}&wait=60s")
-    wait_until(lambda: open_connections() == before + 1)
+    wait_until(lambda: open_connections() == 2)
     connection.close()
-    wait_until(lambda: open_connections() == before)
+    wait_until(lambda: open_connections() == 1)
     assert daemon.request("DELETE", f"/v1/tasks/{task['id']}?force=true").status == 204
 
 

@@ -211,7 +211,7 @@ static void test_files(void **state)
     (void)state;
     assert_non_null(mkdtemp(dir));
     int fd = open(dir, O_RDONLY | O_DIRECTORY);
-    assert_int_equal(file_write_atomic(fd, "a", "hello", 5, 0640), 0);
+    assert_int_equal(file_write_atomic(fd, "a", "hello", 5, 0640, true), 0);
     assert_int_equal(file_read(fd, "a", 5, &text, &len), 0);
     assert_string_equal(text, "hello");
     free(text);
