@@ -52,8 +52,7 @@ static int make_dirs(const struct policy *p)
     if (make_dir(p->state_dir, "", 0750, 0, p->server_gid) < 0 ||
         make_dir(p->state_dir, "tasks", 02750, 0, p->server_gid) < 0 ||
         make_dir(p->state_dir, "server", 0700, p->server_uid, p->server_gid) < 0 ||
-        make_dir(p->run_dir, "", 0755, 0, 0) < 0 || make_dir(p->run_dir, "supervisors", 0750, 0, p->server_gid) < 0 ||
-        make_dir(p->run_dir, "mask", 0755, 0, 0) < 0)
+        make_dir(p->run_dir, "", 0755, 0, 0) < 0 || make_dir(p->run_dir, "supervisors", 0750, 0, p->server_gid) < 0)
         return -1;
     return 0;
 }
