@@ -6,6 +6,7 @@
 #include "base/buf.h"
 #include "base/cleanup.h"
 #include "base/json.h"
+#include "base/utf8.h"
 
 enum { DEPTH_MAX = 32, VALUES_MAX = 10000 };
 
@@ -31,22 +32,13 @@ static void skip_space(struct scan *s)
         s->p++;
 }
 
-/* One UTF-8 sequence (RFC 3629: no overlong forms, no surrogates, at most U+10FFFF). */
 static int scan_utf8(struct scan *s)
 {
-    unsigned char c = *s->p;
-    int more = c < 0x80 ? 0 : c >= 0xc2 && c < 0xe0 ? 1 : c >= 0xe0 && c < 0xf0 ? 2 : c >= 0xf0 && c < 0xf5 ? 3 : -1;
-    unsigned char low = c == 0xe0 ? 0xa0 : c == 0xf0 ? 0x90 : 0x80, high = c == 0xed ? 0x9f : c == 0xf4 ? 0x8f : 0xbf;
+    size_t n = utf8_sequence(s->p, (size_t)(s->end - s->p));
 
-    if (more < 0 || s->end - s->p <= more)
+    if (n == 0)
         return fail(s, "invalid UTF-8");
-    for (int i = 1; i <= more; i++) {
-        if (s->p[i] < low || s->p[i] > high)
-            return fail(s, "invalid UTF-8");
-        low = 0x80;
-        high = 0xbf;
-    }
-    s->p += more + 1;
+    s->p += n;
     return 0;
 }
 
