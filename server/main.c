@@ -128,7 +128,8 @@ static int run(struct daemon *d)
 {
     struct err e = {0};
 
-    log_init("launcher", LOG_LEVEL_INFO);
+    log_init("launcher");
+    log_set_level(d->config.log_level); /* the option table admits known names only */
     if (geteuid() != 0) {
         log_error("cloisterd must be started as root");
         return 1;

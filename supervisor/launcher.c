@@ -76,7 +76,7 @@ _Noreturn static void server_child(struct running *r, int sock, pid_t launcher)
 {
     sigset_t none;
 
-    log_init("server", LOG_LEVEL_INFO);
+    log_init("server");
     prctl(PR_SET_NAME, "cloister-server");
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);

@@ -86,7 +86,7 @@ void launch_task(struct launcher *l, const char *id, int spec_fd, int server_fd)
         refuse(id, server_fd, "cannot fork a supervisor");
     if (pid != 0)
         return;
-    log_init("supervisor", LOG_LEVEL_INFO);
+    log_init("supervisor");
     supervisor_main(&(struct supervisor_args){
         .policy = l->policy,
         .cgroups = &l->cgroups,

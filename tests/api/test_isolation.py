@@ -2,6 +2,8 @@
 import hashlib
 import pathlib
 
+from conftest import Daemon
+
 DEFAULTS = [0, 1, 3, 4, 5, 6, 7, 8, 10, 18, 27, 29, 31]  # Nomad's thirteen, capabilities(7)
 
 
@@ -144,3 +146,12 @@ def test_the_server_has_no_power(daemon):
     lines = pathlib.Path(f"/proc/{daemon.server_pid()}/status").read_text().splitlines()
     s = dict(line.split(":\t", 1) for line in lines if ":\t" in line)
     assert {s[k] for k in ("CapPrm", "CapEff", "CapBnd", "CapInh", "CapAmb")} == {mask([])} and s["NoNewPrivs"] == "1"
+
+
+def test_the_daemons_environment_is_not_the_tasks():
+    d = Daemon(env={"CLOISTER_TEST_SECRET": "daemon-secret"})
+    try:
+        task = d.sh("env; cat /proc/*/environ | tr '\\000' '\\n'; echo end")
+        assert "CLOISTER_TEST_SECRET" not in task["output"]["stdout"] and "end\n" in task["output"]["stdout"]
+    finally:
+        d.stop()

@@ -1,0 +1,97 @@
+"""The contract beside a live daemon: every operation, parameter and range that openapi.yaml tells is the daemon's."""
+import pytest
+import yaml
+
+from conftest import ROOT
+
+CONTRACT = yaml.safe_load((ROOT / "openapi.yaml").read_text())
+SCHEMAS = CONTRACT["components"]["schemas"]
+METHODS = ("get", "post", "put", "patch", "delete")
+OPERATIONS = [(method, path) for path, item in CONTRACT["paths"].items() for method in item if method in METHODS]
+SPEC = SCHEMAS["TaskSpec"]["properties"]
+
+
+def resolve(node):
+    while "$ref" in node:
+        target = CONTRACT
+        for key in node["$ref"].removeprefix("#/").split("/"):
+            target = target[key]
+        node = target
+    return node
+
+
+def references(node):
+    if isinstance(node, dict):
+        yield from ([node["$ref"]] if "$ref" in node else [])
+    for child in node.values() if isinstance(node, dict) else node if isinstance(node, list) else ():
+        yield from references(child)
+
+
+def parameters(method, path):
+    item = CONTRACT["paths"][path]
+    return [resolve(p) for p in [*item.get("parameters", []), *item[method].get("parameters", [])]]
+
+
+def concrete(path):
+    return path.replace("{id}", "00000000-0000-4000-8000-000000000000").replace("{name}", "driver.exec")
+
+
+def bounds():
+    """Each integer of the spec with a bound: (group or None, name, a value just outside)."""
+    for group, fields in ((None, SPEC), *((g, SPEC[g]["properties"]) for g in ("resources", "logs"))):
+        for name, schema in fields.items():
+            for key, step in (("minimum", -1), ("maximum", 1)):
+                if key in schema:
+                    yield group, name, schema[key] + step
+
+
+def test_references_lead_somewhere():
+    for reference in references(CONTRACT):
+        assert resolve({"$ref": reference}), reference
+
+
+@pytest.mark.parametrize("method,path", OPERATIONS)
+def test_every_operation_exists(daemon, method, path):
+    body = {} if "requestBody" in CONTRACT["paths"][path][method] else None
+    reply = daemon.request(method.upper(), concrete(path), body)
+    assert reply.status != 405 and reply.status < 500, reply.body
+    if reply.status == 404:  # the task may be missing, the route may not
+        assert "{id}" in path and reply.json["code"] == "task_not_found", reply.body
+
+
+@pytest.mark.parametrize("method,path", OPERATIONS)
+def test_path_parameters_are_declared(method, path):
+    declared = {p["name"] for p in parameters(method, path) if p["in"] == "path"}
+    assert declared == {part[1:-1] for part in path.split("/") if part.startswith("{")}
+
+
+@pytest.mark.parametrize("method,path", OPERATIONS)
+def test_query_parameters_are_known(daemon, method, path):
+    body = {} if "requestBody" in CONTRACT["paths"][path][method] else None
+    names = [p["name"] for p in parameters(method, path) if p["in"] == "query"]
+    for name in [*names, "bogus"]:
+        reply = daemon.request(method.upper(), f"{concrete(path)}?{name}=%21", body)
+        unknown = reply.status == 400 and reply.json["code"] == "unknown_parameter"
+        assert unknown == (name == "bogus"), (name, reply.status, reply.body)
+
+
+@pytest.mark.parametrize("group,name,value", list(bounds()))
+def test_bounds_are_the_daemons(daemon, group, name, value):
+    spec = {group: {name: value}} if group else {name: value}
+    reply = daemon.post("/v1/tasks?dry_run=true", {"command": "/bin/true", **spec})
+    assert reply.status == 422, reply.body
+    assert reply.json["errors"][0]["pointer"] == (f"/{group}/{name}" if group else f"/{name}")
+
+
+def test_a_task_has_what_the_contract_tells(daemon):
+    task = daemon.sh("echo out")
+    schema = SCHEMAS["Task"]
+    assert set(schema["required"]) <= set(task) <= set(schema["properties"])
+    for part in ("exit", "output"):
+        assert set(task[part]) <= set(schema["properties"][part]["properties"]), part
+    assert set(task["spec"]) <= set(SPEC) and task["state"] in SCHEMAS["State"]["enum"]
+
+
+def test_a_problem_has_what_the_contract_tells(daemon):
+    for reply in (daemon.get("/v1/tasks/none"), daemon.post("/v1/tasks", {"command": "/no/such/file"})):
+        assert set(SCHEMAS["Problem"]["required"]) <= set(reply.json) <= set(SCHEMAS["Problem"]["properties"])
