@@ -128,7 +128,10 @@ class Daemon:
         """pid -> process name of the launcher's children."""
         found = {}
         for pid in pathlib.Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split():
-            found[int(pid)] = pathlib.Path(f"/proc/{pid}/comm").read_text().strip()
+            try:
+                found[int(pid)] = pathlib.Path(f"/proc/{pid}/comm").read_text().strip()
+            except (FileNotFoundError, ProcessLookupError):
+                pass  # it has ended since
         return found
 
     def server_pid(self):
@@ -143,7 +146,7 @@ class Daemon:
         for group in self.groups():
             try:
                 found |= set(pathlib.Path(group, "cgroup.procs").read_text().split())
-            except FileNotFoundError:
+            except OSError:  # removed since (ENOENT, ENODEV)
                 pass
         return found
 
@@ -163,6 +166,12 @@ class Daemon:
         """What may grow: each entry must be as before when a launch has failed."""
         return {"groups": self.groups(), "mounts": self.mounts(), "directories": self.directories(),
                 "sockets": self.sockets(), "rows": self.rows(), "children": sorted(self.children().values())}
+
+    def assert_as_before(self, before):
+        """A helper process of the launcher may take a moment to be reaped; anything else must be gone at once."""
+        now = self.census()
+        assert {**now, "children": None} == {**before, "children": None}
+        wait_until(lambda: self.census() == before, 5, "the end of the launcher's helpers")
 
     def stop(self):
         for task in self.get("/v1/tasks?limit=1000").json["items"]:
