@@ -6,7 +6,7 @@
 
 struct route {
     const char *method; /* "GET"; HEAD follows GET, OPTIONS is answered by the router */
-    const char *path;   /* "/v1/tasks/{id}/logs"; "{name}" one segment, "{name...}" the rest */
+    const char *path;   /* "/v1/tasks/{id}/logs"; "{name}" is one segment */
     void (*handler)(struct request *q);
     enum role role;    /* least role */
     const char *query; /* allowed parameters, space-separated: "wait timeout"; others are 400 */
