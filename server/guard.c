@@ -6,6 +6,22 @@
 #include <string.h>
 #include <strings.h>
 
+static bool longer_than(const char *name, const char *prefix)
+{
+    size_t len = strlen(prefix);
+
+    return strncasecmp(name, prefix, len) == 0 && name[len];
+}
+
+bool guard_field_name(const char *name)
+{
+    static const char token[] = "!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
+
+    if (!*name || name[strspn(name, token)])
+        return false;
+    return !longer_than(name, "Content-Length") && !longer_than(name, "Transfer-Encoding");
+}
+
 static int one_of_each(const struct framing *f, struct err *e)
 {
     if (f->hosts > 1)
@@ -21,6 +37,8 @@ int guard_framing(const struct framing *f, const char *version, const char *path
         return err_set(e, 505, "http_version", "HTTP/1.0 and HTTP/1.1 are spoken");
     if (path[0] != '/')
         return err_set(e, 400, "bad_request", "the request target must be in origin form");
+    if (f->bad_name)
+        return err_set(e, 400, "bad_request", "a header's name is not well-formed, or its value is folded");
     if (one_of_each(f, e) < 0)
         return -1;
     if (f->length && (!*f->length || strspn(f->length, "0123456789") != strlen(f->length)))

@@ -8,7 +8,13 @@
 struct framing { /* the headers that frame a request (RFC 9112), counted and borrowed */
     int hosts, lengths, encodings;
     const char *length, *encoding, *expect;
+    bool bad_name; /* guard_field_name refused one */
 };
+
+/* Whether a field name is a token (RFC 9110, 5.1) and no framing field in disguise. libmicrohttpd 0.9.75 keeps blanks
+ * in names ("Content-Length : 5") and adds the text of a folded line to the name ("Content-Length5"): either would
+ * frame nothing here, but might in a proxy before us (RFC 9112, 5.1 and 5.2). */
+bool guard_field_name(const char *name);
 
 /* Request smuggling shapes and what else the library accepts: 400, 413, 417, 505. After an error the connection must be
  * closed, since nobody can tell where the next request begins. */

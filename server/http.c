@@ -8,7 +8,6 @@
 #include <string.h>
 #include <strings.h>
 #include <sys/epoll.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -144,6 +143,8 @@ static enum MHD_Result on_header(void *arg, enum MHD_ValueKind kind, const char 
     struct framing *f = arg;
 
     (void)kind;
+    if (!guard_field_name(name))
+        f->bad_name = true;
     if (strcasecmp(name, "Host") == 0) {
         f->hosts++;
     } else if (strcasecmp(name, "Content-Length") == 0) {
@@ -352,33 +353,11 @@ static void on_completed(void *arg, struct MHD_Connection *mhd, void **slot, enu
 
 static void on_connection(void *arg, struct MHD_Connection *mhd, void **slot, enum MHD_ConnectionNotificationCode what)
 {
-    struct listener *l = arg;
-    struct http *h = l->http;
-    struct conn *c = *slot;
-
     if (what == MHD_CONNECTION_NOTIFY_STARTED) {
-        c = *slot = xcalloc(1, sizeof(*c));
-        c->http = h;
-        c->listener = l;
-        c->fd = MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd;
-        c->deadline = clock_mono_ms() + h->config.header_ms;
-        c->peer = l->is_unix ? auth_peer(h->config.auth, c->fd) : ROLE_NONE;
-        c->next = h->conns;
-        if (c->next)
-            c->next->prev = c;
-        h->conns = c;
-        h->counters.connections++;
-        h->counters.connections_open++;
+        *slot = conn_new(arg, MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd);
         return;
     }
-    if (c->prev)
-        c->prev->next = c->next;
-    else
-        h->conns = c->next;
-    if (c->next)
-        c->next->prev = c->prev;
-    h->counters.connections_open--;
-    free(c);
+    conn_free(*slot);
     *slot = NULL;
 }
 
@@ -431,18 +410,12 @@ static int64_t on_prepare(void *arg)
     return h->resumed ? 0 : least;
 }
 
-/* Deadlines are absolute: a client that trickles bytes gains nothing by it. */
 static void on_tick(void *arg, uint32_t events)
 {
     struct http *h = arg;
-    int64_t now = clock_mono_ms();
 
     (void)events;
-    for (struct conn *c = h->conns; c; c = c->next)
-        if (c->deadline >= 0 && c->deadline < now) {
-            shutdown(c->fd, SHUT_RDWR);
-            c->deadline = -1;
-        }
+    conn_expire(h);
     h->tick = loop_add_timer(h->config.loop, TICK_MS, on_tick, h);
 }
 

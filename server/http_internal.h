@@ -74,6 +74,10 @@ struct http {
     bool stopping;
 };
 
+/* conn.c */
+struct conn *conn_new(struct listener *l, int fd);
+void conn_free(struct conn *c);
+void conn_expire(struct http *h); /* cuts off whose deadline is over */
 /* reply.c */
 void response_add_header(struct request *q, const char *name, const char *value);
 /* http.c */

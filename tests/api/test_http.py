@@ -8,7 +8,7 @@ import time
 import pytest
 import yaml
 
-from conftest import BINARY, ROOT, Reply, UnixConnection, wait_until
+from conftest import BINARY, ROOT, Daemon, Reply, UnixConnection, wait_until
 
 
 def raw(daemon, data, seconds=15):
@@ -40,6 +40,10 @@ FRAMES = {
     "list of lengths": b"Content-Length: 0, 0\r\n\r\n",
     "signed length": b"Content-Length: +0\r\n\r\n",
     "unknown encoding": b"Transfer-Encoding: xchunked\r\n\r\n",
+    "blank before colon": b"Content-Length : 44\r\n\r\n",
+    "tab before colon": b"Transfer-Encoding\t: chunked\r\n\r\n0\r\n\r\n",
+    "folded length": b"Content-Length:\r\n 44\r\n\r\n",
+    "folded encoding": b"Transfer-Encoding:\r\n chunked\r\n\r\n0\r\n\r\n",
     "encoding list": b"Transfer-Encoding: gzip, chunked\r\n\r\n",
 }
 
@@ -134,6 +138,21 @@ def test_a_client_that_leaves_is_forgotten(daemon):
     connection.close()
     wait_until(lambda: open_connections() == 1)
     assert daemon.request("DELETE", f"/v1/tasks/{task['id']}?force=true").status == 204
+
+
+@pytest.mark.parametrize("cut_off", [False, True], ids=["they leave", "slow: they are cut off"])
+def test_a_full_house_of_silent_clients_shuts_nobody_out_for_good(cut_off):
+    d = Daemon(BINARY, "--max-connections", "8")
+    try:
+        crowd = [socket.create_connection(("127.0.0.1", d.port), timeout=30) for _ in range(8)]
+        time.sleep(0.5)
+        for s in crowd:
+            if cut_off:
+                assert s.recv(1) == b""
+            s.close()
+        assert raw(d, b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n", 5).startswith(b"HTTP/1.1 200 ")
+    finally:
+        d.stop()
 
 
 def test_attributes(daemon):
