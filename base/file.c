@@ -16,13 +16,14 @@
 #include "base/buf.h"
 #include "base/cleanup.h"
 
-enum { TREE_DEPTH_MAX = 512 };
+enum { TREE_DEPTH_MAX = 64 }; /* fds open at once while a tree is removed */
 
 int file_open_beneath(int dirfd, const char *path, int flags, mode_t mode)
 {
     struct open_how how = {
         .flags = (uint64_t)(flags | O_CLOEXEC),
-        .mode = flags & (O_CREAT | O_TMPFILE) ? mode : 0,
+        /* O_TMPFILE contains O_DIRECTORY, and openat2(2) refuses a mode when no file is made. */
+        .mode = (flags & O_CREAT) || (flags & O_TMPFILE) == O_TMPFILE ? mode : 0,
         .resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS,
     };
 
@@ -119,42 +120,73 @@ int file_mkdirs(const char *path, mode_t mode)
     return mkdir(copy, mode) < 0 && errno != EEXIST ? -1 : 0;
 }
 
-static int remove_below(int fd, dev_t device, int depth);
+/* st_dev would not tell a bind mount of the same filesystem apart: only the kernel knows where a mount begins. */
+static int open_to_remove(int dirfd, const char *name)
+{
+    struct open_how how = {
+        .flags = O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW,
+        .resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_XDEV,
+    };
 
-static int remove_one(int dirfd, const char *name, dev_t device, int depth)
+    return (int)syscall(SYS_openat2, dirfd, name, &how, sizeof(how));
+}
+
+struct removal_walk {
+    int top;            /* the tree's own directory */
+    unsigned long hung; /* directories moved up to it so far */
+};
+
+static int remove_below(struct removal_walk *w, int fd, int depth);
+
+/* Out of a tree that is deeper than we open fds for: the directory becomes a child of the top and waits its turn. */
+static int hang_up(struct removal_walk *w, int dirfd, const char *name)
+{
+    char moved[40];
+    int rc;
+
+    do {
+        snprintf(moved, sizeof(moved), ".removing.%lu", w->hung++);
+        rc = renameat2(dirfd, name, w->top, moved, RENAME_NOREPLACE);
+    } while (rc < 0 && errno == EEXIST);
+    return rc;
+}
+
+static int remove_one(struct removal_walk *w, int dirfd, const char *name, int depth)
 {
     if (unlinkat(dirfd, name, 0) == 0 || errno == ENOENT)
         return 0;
     if (errno != EISDIR && errno != EPERM)
         return -1;
-    int fd = openat(dirfd, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+    if (unlinkat(dirfd, name, AT_REMOVEDIR) == 0 || errno == ENOENT)
+        return 0;
+    if (errno != ENOTEMPTY)
+        return -1;
+    int fd = open_to_remove(dirfd, name);
     if (fd < 0)
         return errno == ENOENT ? 0 : -1;
-    if (remove_below(fd, device, depth) < 0)
+    if (depth >= TREE_DEPTH_MAX) {
+        close(fd); /* opened all the same: a mount is never moved */
+        return hang_up(w, dirfd, name);
+    }
+    if (remove_below(w, fd, depth) < 0)
         return -1;
     return unlinkat(dirfd, name, AT_REMOVEDIR) < 0 && errno != ENOENT ? -1 : 0;
 }
 
-/* Owns fd. */
-static int remove_below(int fd, dev_t device, int depth)
+/* Empties a directory; owns fd. */
+static int remove_below(struct removal_walk *w, int fd, int depth)
 {
-    struct stat st;
     struct dirent *entry;
     int rc = 0;
-
-    if (depth > TREE_DEPTH_MAX || fstat(fd, &st) < 0 || st.st_dev != device) {
-        close(fd);
-        errno = depth > TREE_DEPTH_MAX ? ELOOP : EXDEV;
-        return -1;
-    }
     DIR *d = fdopendir(fd);
+
     if (!d) {
         close(fd);
         return -1;
     }
     while (rc == 0 && (entry = readdir(d)))
         if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0)
-            rc = remove_one(dirfd(d), entry->d_name, device, depth + 1);
+            rc = remove_one(w, dirfd(d), entry->d_name, depth + 1);
     int saved = errno;
     closedir(d);
     errno = saved;
@@ -163,9 +195,23 @@ static int remove_below(int fd, dev_t device, int depth)
 
 int file_remove_tree(int dirfd, const char *name)
 {
-    struct stat st;
-
-    if (fstatat(dirfd, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+    if (unlinkat(dirfd, name, 0) == 0 || errno == ENOENT)
+        return 0;
+    if (errno != EISDIR && errno != EPERM)
+        return -1;
+    struct removal_walk w = {.top = open_to_remove(dirfd, name)};
+    _cleanup_close_ int top = w.top;
+    if (top < 0)
         return errno == ENOENT ? 0 : -1;
-    return remove_one(dirfd, name, st.st_dev, 0);
+    /* Each pass takes TREE_DEPTH_MAX levels off every branch, and leaves at the top what was deeper. */
+    while (unlinkat(dirfd, name, AT_REMOVEDIR) < 0) {
+        if (errno == ENOENT)
+            return 0;
+        if (errno != ENOTEMPTY)
+            return -1;
+        int fd = openat(top, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        if (fd < 0 || remove_below(&w, fd, 0) < 0)
+            return -1;
+    }
+    return 0;
 }

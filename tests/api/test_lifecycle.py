@@ -150,3 +150,12 @@ def test_two_deletions_at_once(daemon):
         t.join()
     assert set(replies) <= {204, 404} and 204 in replies
     assert task["id"] not in daemon.directories() and task["id"] not in daemon.sockets()
+
+
+def test_a_tree_of_any_depth_is_deleted(daemon):
+    script = "import os\nos.chdir('/local')\nfor _ in range(3000):\n    os.mkdir('d'); open('f', 'w').close(); os.chdir('d')"
+    task = daemon.run("/usr/bin/python3", "-c", script)
+    assert task["exit"]["code"] == 0, task["output"]
+    reply = daemon.request("DELETE", f"/v1/tasks/{task['id']}")
+    assert reply.status == 204, reply.body
+    assert task["id"] not in daemon.directories()
