@@ -8,6 +8,7 @@
 
 #include "base/buf.h"
 #include "base/cleanup.h"
+#include "base/utf8.h"
 
 enum { DEPTH_MAX = 32 };
 
@@ -139,6 +140,16 @@ static char *unindent(const char *text)
     return buf_take(&b, NULL);
 }
 
+/* The text need not end in a NUL, so strspn(3) will not do. */
+static size_t blanks(const char *line, size_t n)
+{
+    size_t i = 0;
+
+    while (i < n && (line[i] == ' ' || line[i] == '\t'))
+        i++;
+    return i;
+}
+
 static int heredoc(struct parser *s, char **out)
 {
     _cleanup_buf_ struct buf b = {0};
@@ -153,12 +164,12 @@ static int heredoc(struct parser *s, char **out)
         const char *line = s->p;
 
         skip_line(s);
-        size_t n = (size_t)(s->p - line), indent = strip ? strspn(line, " \t") : 0;
-        if (indent <= n && n - indent == strlen(tag) && memcmp(line + indent, tag, n - indent) == 0) {
+        size_t n = (size_t)(s->p - line), indent = strip ? blanks(line, n) : 0;
+        if (n - indent == strlen(tag) && memcmp(line + indent, tag, n - indent) == 0) {
             *out = strip ? unindent(b.data ? b.data : "") : buf_take(&b, NULL);
             return 0;
         }
-        if (memmem(line, n, "${", 2) || memchr(line, 0, n))
+        if (memmem(line, n, "${", 2) || memmem(line, n, "%{", 2) || memchr(line, 0, n))
             return fail(s, "interpolation and NUL are not supported");
         buf_append(&b, line, n);
         buf_puts(&b, "\n");
@@ -287,13 +298,15 @@ static int block(struct parser *s, struct json *into, const char *key)
     _cleanup_free_ char *at_key = xstrdup(key);
     struct json *level = into;
 
-    for (;;) {
+    for (int levels = s->depth;; levels++) {
         struct json *next = json_get(level, at_key);
         bool last;
 
         if (skip(s, false) < 0)
             return -1;
         last = at(s, '{');
+        if (levels > DEPTH_MAX)
+            return fail(s, "nesting deeper than 32");
         if (next && (last || json_type(next) != JSON_OBJECT))
             return fail(s, "the block stands twice");
         if (!next) {
@@ -353,6 +366,12 @@ struct json *hcl_parse(const char *file, const char *text, size_t len, struct er
     struct parser s = {.file = file, .start = text, .p = text, .end = text + len, .e = e};
     _cleanup_json_ struct json *tree = json_object();
 
+    for (size_t n; s.p < s.end; s.p += n)
+        if ((n = utf8_sequence((const unsigned char *)s.p, (size_t)(s.end - s.p))) == 0) {
+            fail(&s, "invalid UTF-8");
+            return NULL;
+        }
+    s.p = text;
     if (body(&s, tree, false) < 0)
         return NULL;
     struct json *done = tree;
