@@ -4,6 +4,7 @@
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 /* struct json is cJSON under another name, so that no other file depends on the library. */
 static cJSON *in(const struct json *j)
@@ -23,6 +24,28 @@ static struct json *made(cJSON *c)
     return out(c);
 }
 
+/* cJSON prints a number that is within one part in 2^52 of it: large integers would lose their last digit. They become
+ * raw text, as those of json_new_int. json_check has bounded the depth. */
+static void keep_integers_exact(cJSON *c)
+{
+    char text[24];
+
+    for (; c; c = c->next) {
+        double d = c->valuedouble;
+
+        if (cJSON_IsNumber(c) && fabs(d) >= 1e15 && fabs(d) <= 9007199254740992.0 && d == floor(d)) {
+            snprintf(text, sizeof(text), "%.0f", d);
+            cJSON_free(c->valuestring);
+            c->valuestring = cJSON_malloc(sizeof(text));
+            if (!c->valuestring)
+                abort();
+            memcpy(c->valuestring, text, sizeof(text));
+            c->type = cJSON_Raw | (c->type & ~0xff);
+        }
+        keep_integers_exact(c->child);
+    }
+}
+
 struct json *json_parse(const char *text, size_t len, struct err *e)
 {
     if (json_check(text, len, e) < 0)
@@ -30,6 +53,7 @@ struct json *json_parse(const char *text, size_t len, struct err *e)
     cJSON *c = cJSON_ParseWithLength(text, len);
     if (!c)
         err_set(e, 400, "malformed_json", "the document cannot be read");
+    keep_integers_exact(c);
     return out(c);
 }
 

@@ -168,19 +168,25 @@ static int compare_names(const void *a, const void *b)
     return strcmp(((const struct name *)a)->text, ((const struct name *)b)->text);
 }
 
-/* RFC 6901: ~ is ~0 and / is ~1. The path is cut rather than overrun. */
+/* RFC 6901: ~ is ~0 and / is ~1. A path too long is cut between characters, since replies quote it. */
 static size_t enter(struct scan *s, const char *key)
 {
-    size_t before = strlen(s->path), n = before;
+    size_t before = strlen(s->path), n = before, step;
 
     if (n + 2 < sizeof(s->path))
         s->path[n++] = '/';
-    for (; *key && n + 3 < sizeof(s->path); key++) {
-        if (*key == '~' || *key == '/') {
+    for (; *key; key += step) {
+        bool escaped = *key == '~' || *key == '/';
+
+        step = utf8_sequence((const unsigned char *)key, strnlen(key, 4));
+        if (step == 0 || n + (escaped ? 2 : step) >= sizeof(s->path))
+            break;
+        if (escaped) {
             s->path[n++] = '~';
             s->path[n++] = *key == '~' ? '0' : '1';
         } else {
-            s->path[n++] = *key;
+            memcpy(s->path + n, key, step);
+            n += step;
         }
     }
     s->path[n] = '\0';
@@ -220,12 +226,24 @@ static int scan_member(struct scan *s, struct name *name)
     return 0;
 }
 
+static int scan_element(struct scan *s, size_t index)
+{
+    char key[24];
+
+    snprintf(key, sizeof(key), "%zu", index);
+    size_t before = enter(s, key);
+    if (scan_value(s) < 0)
+        return -1;
+    s->path[before] = '\0';
+    return 0;
+}
+
 static int scan_container(struct scan *s)
 {
     bool object = *s->p == '{';
     unsigned char close = object ? '}' : ']';
     struct name *names = NULL;
-    size_t n = 0, cap = 0;
+    size_t n = 0, cap = 0, index = 0;
     int rc = 0;
 
     if (++s->depth > DEPTH_MAX)
@@ -243,7 +261,7 @@ static int scan_container(struct scan *s)
             names = xrealloc(names, (cap = cap ? cap * 2 : 16) * sizeof(*names));
         if (object)
             names[n++].text = NULL;
-        rc = object ? scan_member(s, &names[n - 1]) : scan_value(s);
+        rc = object ? scan_member(s, &names[n - 1]) : scan_element(s, index++);
         if (rc < 0)
             break;
         skip_space(s);

@@ -1,6 +1,7 @@
 /* JSON, the configuration language, durations, ids, signals, files and messages. */
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -9,8 +10,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mount.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -232,6 +235,53 @@ static void test_files(void **state)
     close(fd);
 }
 
+/* In a child with mounts of its own. 0: the mount was respected; 1: it was not; 77: mounting is not allowed here. */
+static int remove_around_mount(int fd, const char *dir)
+{
+    char source[64], target[64];
+    static const char *const names[] = {"tree/a/mnt", "tree"};
+
+    if (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
+        return 77;
+    for (int i = 0; i < 2; i++) {
+        snprintf(source, sizeof(source), "%s/kept", dir);
+        snprintf(target, sizeof(target), "%s/%s", dir, names[i]);
+        if (mount(source, target, NULL, MS_BIND, NULL) < 0)
+            return 77;
+        if (file_remove_tree(fd, "tree") == 0 || faccessat(fd, "kept/file", F_OK, 0) < 0)
+            return 1;
+        umount2(target, MNT_DETACH);
+    }
+    return 0;
+}
+
+/* A bind mount has the st_dev of its source, and that source may be a host volume. */
+static void test_remove_tree_stops_at_bind_mounts(void **state)
+{
+    char dir[] = "/tmp/cloister-unit-XXXXXX";
+    int status;
+
+    (void)state;
+    assert_non_null(mkdtemp(dir));
+    int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    assert_int_equal(mkdirat(fd, "kept", 0700) | mkdirat(fd, "tree", 0700), 0);
+    assert_int_equal(mkdirat(fd, "tree/a", 0700) | mkdirat(fd, "tree/a/mnt", 0700), 0);
+    close(openat(fd, "kept/file", O_WRONLY | O_CREAT | O_CLOEXEC, 0600));
+    pid_t pid = fork();
+    if (pid == 0)
+        _exit(remove_around_mount(fd, dir));
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    int opened = file_open_beneath(fd, "kept", O_RDONLY | O_DIRECTORY, 0700);
+    assert_true(opened >= 0);
+    close(opened);
+    assert_int_equal(file_remove_tree(fd, "kept") | file_remove_tree(fd, "tree"), 0);
+    close(fd);
+    rmdir(dir);
+    if (WEXITSTATUS(status) == 77)
+        skip();
+    assert_int_equal(status, 0);
+}
+
 static void test_messages_carry_fds(void **state)
 {
     int pair[2], fds[MSG_FDS_MAX], null = open("/dev/null", O_RDONLY);
@@ -311,6 +361,7 @@ int main(void)
         cmocka_unit_test(test_durations),
         cmocka_unit_test(test_ids_and_signals),
         cmocka_unit_test(test_files),
+        cmocka_unit_test(test_remove_tree_stops_at_bind_mounts),
         cmocka_unit_test(test_messages_carry_fds),
         cmocka_unit_test(test_loop_runs_timers_in_order),
         cmocka_unit_test(test_hash),

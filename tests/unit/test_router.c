@@ -152,13 +152,13 @@ static void test_percent_decode(void **state)
 {
     static const struct {
         const char *in;
-        size_t len; /* 0: all of it */
+        size_t len;      /* 0: all of it */
         const char *out; /* NULL: refused */
     } list[] = {
-        {"", 0, ""},         {"abc", 0, "abc"},  {"%41%62", 0, "Ab"}, {"a%2Fb", 0, "a/b"}, {"%C3%a9", 0, "\xc3\xa9"},
+        {"", 0, ""},         {"abc", 0, "abc"},   {"%41%62", 0, "Ab"},  {"a%2Fb", 0, "a/b"}, {"%C3%a9", 0, "\xc3\xa9"},
         {"a+b", 0, "a+b"},   {"%2541", 0, "%41"}, {"abcdef", 3, "abc"}, {"%41%42", 3, "A"},  {"%41%42", 5, NULL},
-        {"%41%42", 4, NULL}, {"%", 0, NULL},     {"%4", 0, NULL},     {"%00", 0, NULL},    {"a%00b", 0, NULL},
-        {"%g1", 0, NULL},    {"%1g", 0, NULL},   {"%-1", 0, NULL},    {"% 1", 0, NULL},    {"%%41", 0, NULL},
+        {"%41%42", 4, NULL}, {"%", 0, NULL},      {"%4", 0, NULL},      {"%00", 0, NULL},    {"a%00b", 0, NULL},
+        {"%g1", 0, NULL},    {"%1g", 0, NULL},    {"%-1", 0, NULL},     {"% 1", 0, NULL},    {"%%41", 0, NULL},
     };
 
     (void)state;
@@ -173,7 +173,7 @@ static void test_percent_decode(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_routes), cmocka_unit_test(test_refusals), cmocka_unit_test(test_allow),
+        cmocka_unit_test(test_routes), cmocka_unit_test(test_refusals),       cmocka_unit_test(test_allow),
         cmocka_unit_test(test_query),  cmocka_unit_test(test_percent_decode),
     };
 
