@@ -17,7 +17,7 @@ int file_write_atomic(int dirfd, const char *name, const void *data, size_t len,
 int file_write_at(int dirfd, const char *path, const char *text);
 /* mkdir -p of an absolute path with mode for new directories. */
 int file_mkdirs(const char *path, mode_t mode);
-/* rm -rf of name in dirfd, never following links nor crossing into another mount. ENOENT is success. */
+/* rm -rf of one name in dirfd (no path), never following links nor crossing into another mount. ENOENT is success. */
 int file_remove_tree(int dirfd, const char *name);
 /* write(2) until all is written. */
 int file_write_all(int fd, const void *data, size_t len);

@@ -1,4 +1,5 @@
 /* The store: what was written is there after it was closed and opened again. */
+#include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -23,12 +24,11 @@ static int setup(void **state)
 
 static int teardown(void **state)
 {
-    char cmd_dir[64];
+    int tmp = open("/tmp", O_RDONLY | O_DIRECTORY | O_CLOEXEC), rc = file_remove_tree(tmp, strrchr(*state, '/') + 1);
 
-    snprintf(cmd_dir, sizeof(cmd_dir), "%s", (char *)*state);
-    file_remove_tree(-1, cmd_dir); /* an absolute path needs no directory fd */
+    close(tmp);
     free(*state);
-    return 0;
+    return rc;
 }
 
 static struct task_row row(const char *id, int64_t created, const char *key)
