@@ -33,11 +33,15 @@ int file_open_beneath(int dirfd, const char *path, int flags, mode_t mode)
 int file_read(int dirfd, const char *path, size_t max, char **out, size_t *len)
 {
     _cleanup_close_ int fd = openat(dirfd, path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+
+    return fd < 0 ? -1 : file_read_fd(fd, max, out, len);
+}
+
+int file_read_fd(int fd, size_t max, char **out, size_t *len)
+{
     _cleanup_buf_ struct buf b = {0};
     char chunk[8192];
 
-    if (fd < 0)
-        return -1;
     for (;;) {
         ssize_t n = read(fd, chunk, sizeof(chunk));
 

@@ -10,6 +10,8 @@
 int file_open_beneath(int dirfd, const char *path, int flags, mode_t mode);
 /* Reads at most max bytes of a file; caller frees *out (NUL-terminated). EFBIG when it is larger. */
 int file_read(int dirfd, const char *path, size_t max, char **out, size_t *len);
+/* The same for what is left to read of an open fd, which stays the caller's. */
+int file_read_fd(int fd, size_t max, char **out, size_t *len);
 /* Writes to a temporary name and renames it over name: all or nothing. durable: file and directory are fsynced, so that
  * it survives a power cut; otherwise it survives the death of any process. */
 int file_write_atomic(int dirfd, const char *name, const void *data, size_t len, mode_t mode, bool durable);

@@ -1,10 +1,13 @@
 /* From a ready sandbox to the command: working directory, lookup, last checks, execve. */
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/close_range.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
 #include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "base/buf.h"
@@ -21,40 +24,18 @@ static int field_at(struct err *e, const char *step, int errnum, const char *poi
     return -1;
 }
 
-/* mkdir -p; what is made belongs to the task's user. */
-static int make_work_dir(char *path, const struct identity *who)
-{
-    for (char *p = path + 1;; p++) {
-        char end = *p;
-
-        if (end != '/' && end != '\0')
-            continue;
-        *p = '\0';
-        int rc = mkdir(path, 0755);
-        if (rc == 0)
-            rc = lchown(path, who->uid, who->gid);
-        else if (errno == EEXIST || errno == EROFS) /* chdir tells what it is, or that it is missing */
-            rc = 0;
-        *p = end;
-        if (rc < 0)
-            return -1;
-        if (!end)
-            return 0;
-    }
-}
-
 int step_work_dir(struct entry *c, struct err *e)
 {
     const char *dir = c->b->spec->work_dir ? c->b->spec->work_dir : "/";
-    _cleanup_free_ char *path = xstrdup(dir);
 
     if (dir[0] != '/')
         return field_at(e, "work_dir", EINVAL, "/work_dir", "not an absolute path", dir);
-    if (path[1] && make_work_dir(path, &c->b->who) < 0)
-        return field_at(e, "work_dir", errno, "/work_dir", "cannot make the directory", dir);
-    if (chdir(dir) < 0)
+    _cleanup_close_ int fd = root_mkdirs(c->root_fd, dir, &c->b->who);
+    if (fd < 0)
         return field_at(e, "work_dir", errno, "/work_dir",
-                        errno == ENOTDIR ? "not a directory" : "cannot enter the directory", dir);
+                        errno == ENOTDIR ? "not a directory" : "cannot make or enter the directory", dir);
+    if (fchdir(fd) < 0)
+        return field_at(e, "work_dir", errno, "/work_dir", "cannot enter the directory", dir);
     return 0;
 }
 
@@ -72,11 +53,12 @@ static bool may_execute(const struct stat *st, const struct identity *who)
 }
 
 /* 0, or the errno that tells why path is no command. */
-static int examine(const char *path, const struct identity *who)
+static int examine(const struct entry *c, const char *path, const struct identity *who)
 {
     struct stat st;
+    _cleanup_close_ int fd = root_open(c->root_fd, path, O_PATH);
 
-    if (stat(path, &st) < 0)
+    if (fd < 0 || fstat(fd, &st) < 0)
         return errno;
     if (S_ISDIR(st.st_mode))
         return EISDIR;
@@ -107,7 +89,7 @@ static int search(struct entry *c, const char *name)
         int n = snprintf(c->command, sizeof(c->command), "%.*s/%s", (int)len, dir, name);
 
         if (len > 0 && dir[0] == '/' && n > 0 && (size_t)n < sizeof(c->command)) {
-            int rc = examine(c->command, &c->b->who);
+            int rc = examine(c, c->command, &c->b->who);
 
             if (rc == 0)
                 return 0;
@@ -139,7 +121,7 @@ static int locate(struct entry *c, const char *name)
     int n = snprintf(c->command, sizeof(c->command), "%s%s%s", dir, slash, name);
     if (n < 0 || (size_t)n >= sizeof(c->command))
         return ENAMETOOLONG;
-    return examine(c->command, NULL);
+    return examine(c, c->command, NULL);
 }
 
 int step_command(struct entry *c, struct err *e)
@@ -178,12 +160,13 @@ int step_verify(struct entry *c, struct err *e)
         return err_step(e, "verify", EPERM, "the groups are not the task's");
     if (prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) != (b->spec->no_new_privs ? 1 : 0))
         return err_step(e, "verify", EPERM, "no_new_privs is not as asked for");
-    /* As the user now: what root could enter or see may be closed to it. The kernel marks a working directory outside
-     * the root with "(unreachable)" (getcwd(2)). */
+    /* The kernel marks a working directory outside the root with "(unreachable)" (getcwd(2)). Asked directly: where it
+     * does, glibc's getcwd walks up by itself and returns a path that looks like one inside. */
+    if (syscall(SYS_getcwd, cwd, sizeof(cwd)) < 0 || cwd[0] != '/')
+        return err_step(e, "verify", EXDEV, "the working directory is outside the root");
+    /* As the user now: what root could enter or see may be closed to it. */
     if (faccessat(AT_FDCWD, ".", X_OK, AT_EACCESS) < 0)
         return field_at(e, "work_dir", errno, "/work_dir", "the task's user may not enter it", b->spec->work_dir);
-    if (!getcwd(cwd, sizeof(cwd)) ? errno != EACCES : cwd[0] != '/')
-        return err_step(e, "verify", EXDEV, "the working directory is outside the root");
     if (faccessat(AT_FDCWD, c->command, X_OK, AT_EACCESS) < 0)
         return field_at(e, "command", errno, "/command", "the task's user may not execute it", b->spec->command);
     return 0;
@@ -211,8 +194,9 @@ int step_execve(struct entry *c, struct err *e)
     argv[0] = c->command;
     for (size_t i = 0; i < s->args.n; i++)
         argv[i + 1] = s->args.v[i];
-    execve(c->command, argv, envp);
-    int why = errno;
+    /* The close_fds step left only what the steps opened since; all of that is close-on-exec, and this makes it sure.
+     */
+    int why = close_range(3, ~0U, CLOSE_RANGE_CLOEXEC) < 0 || execve(c->command, argv, envp) < 0 ? errno : 0;
     free(argv);
     for (char **p = envp; *p; p++)
         free(*p);

@@ -18,7 +18,7 @@
 static int make_and_mount(struct entry *c, const char *src, const char *dst, const char *type, unsigned long flags,
                           const char *data)
 {
-    _cleanup_close_ int fd = root_mkdirs(c->root_fd, dst);
+    _cleanup_close_ int fd = root_mkdirs(c->root_fd, dst, NULL);
 
     return fd < 0 ? -1 : root_mount(c->root_fd, src, dst, type, flags, data);
 }
@@ -191,7 +191,5 @@ int step_pivot_root(struct entry *c, struct err *e)
     if (root.st_dev != c->root.st_dev || root.st_ino != c->root.st_ino || up.st_dev != root.st_dev ||
         up.st_ino != root.st_ino)
         return err_step(e, "pivot_root", EXDEV, "/ is not the task's root");
-    close(c->root_fd);
-    c->root_fd = -1;
     return 0;
 }

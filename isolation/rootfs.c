@@ -45,12 +45,16 @@ static bool has_dotdot(const char *path)
 }
 
 /* Opens name in the directory *fd, making it when it is missing, and puts it in the directory's place. */
-static int enter_component(int root_fd, const char *prefix, const char *name, int *fd)
+static int enter_component(int root_fd, const char *prefix, const char *name, const struct identity *owner, int *fd)
 {
     int next = root_open(root_fd, prefix, O_PATH | O_DIRECTORY);
 
-    if (next < 0 && errno == ENOENT && mkdirat(*fd, name, 0755) == 0)
+    if (next < 0 && errno == ENOENT) {
+        if (mkdirat(*fd, name, 0755) < 0 ||
+            (owner && fchownat(*fd, name, owner->uid, owner->gid, AT_SYMLINK_NOFOLLOW) < 0))
+            return -1;
         next = root_open(root_fd, prefix, O_PATH | O_DIRECTORY);
+    }
     if (next < 0)
         return -1;
     close(*fd);
@@ -58,7 +62,7 @@ static int enter_component(int root_fd, const char *prefix, const char *name, in
     return 0;
 }
 
-int root_mkdirs(int root_fd, const char *path)
+int root_mkdirs(int root_fd, const char *path, const struct identity *owner)
 {
     char prefix[PATH_MAX];
     size_t len = strlen(path), at = 0;
@@ -76,7 +80,7 @@ int root_mkdirs(int root_fd, const char *path)
         size_t start = at;
         at += strcspn(path + at, "/");
         prefix[at] = '\0';
-        if (enter_component(root_fd, prefix, prefix + start, &fd) < 0)
+        if (enter_component(root_fd, prefix, prefix + start, owner, &fd) < 0)
             return -1;
         prefix[at] = path[at];
     }
@@ -95,7 +99,7 @@ static int parent_of(int root_fd, const char *path, const char **name)
         return -1;
     }
     dir[*name - path] = '\0';
-    return root_mkdirs(root_fd, dir);
+    return root_mkdirs(root_fd, dir, NULL);
 }
 
 int root_mkfile(int root_fd, const char *path)
@@ -157,7 +161,7 @@ static int overlay(const struct entry *c, size_t n, const char *src, const char 
     const char *task = c->b->task_dir;
     _cleanup_free_ char *mask = xasprintf("%s/mask/%zu", p->run_dir, n);
     struct stat st;
-    _cleanup_close_ int fd = root_mkdirs(c->root_fd, dst);
+    _cleanup_close_ int fd = root_mkdirs(c->root_fd, dst, NULL);
 
     if (fd < 0)
         return -1;

@@ -131,6 +131,7 @@ static const struct step {
     const char *name;
     int (*run)(struct entry *c, struct err *e);
 } steps[] = {
+    {"close_fds", step_close_fds}, /* first: no later step may reach an fd of ours */
     {"mount_propagation", step_mount_propagation},
     {"rootfs", step_rootfs},
     {"volumes", step_volumes},
@@ -146,16 +147,10 @@ static const struct step {
     {"capabilities", step_capabilities},
     {"no_new_privs", step_no_new_privs},
     {"signals", step_signals},
-    {"close_fds", step_close_fds},
     {"verify", step_verify},
     {"execve", step_execve},
 };
 enum { STEPS = sizeof(steps) / sizeof(steps[0]) };
-
-const char *sandbox_step_name(size_t i)
-{
-    return i < STEPS ? steps[i].name : NULL;
-}
 
 #ifdef CLOISTER_FAULTS
 static bool fault_at(const struct spec *s, const char *step)

@@ -28,14 +28,12 @@ int sandbox_prepare_host(const struct policy *p, struct err *e);
  * Step "task_directory". */
 int sandbox_prepare_dirs(const struct sandbox *b, struct err *e);
 /* In the child (already in its namespaces and cgroup; fds 0-2 are the task's): runs the steps, then execve. Returns
- * only on failure, with e naming the step. Steps in order: mount_propagation, rootfs, volumes of the task (/local
- * /alloc /secrets /tmp), dev, proc, sys, pivot_root, hostname, rlimits, work_dir, command, groups, capabilities,
- * no_new_privs, signals, close_fds, verify, execve. A missing command is 422 /command; so are a directory, a file
- * without x, a missing interpreter; a bad work_dir is 422 /work_dir. report_fd (CLOEXEC) is the only fd kept open until
- * execve. */
+ * only on failure, with e naming the step. Steps in order: close_fds, mount_propagation, rootfs, volumes of the task
+ * (/local /alloc /secrets /tmp), dev, proc, sys, pivot_root, hostname, rlimits, work_dir, command, groups,
+ * capabilities, no_new_privs, signals, verify, execve. A missing command is 422 /command; so are a directory, a file
+ * without x, a missing interpreter; a bad work_dir is 422 /work_dir. report_fd (CLOEXEC) is the only fd of the
+ * caller that is kept open until execve. */
 int sandbox_enter(struct sandbox *b, int report_fd, struct err *e);
-/* Names of the steps in order, NULL after the last. */
-const char *sandbox_step_name(size_t i);
 /* For tests: the step that is made to fail with EIO, from CLOISTER_FAIL_STEP in builds with -DCLOISTER_FAULTS=ON only.
  */
 

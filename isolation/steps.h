@@ -10,7 +10,7 @@
 struct entry { /* state of one sandbox_enter */
     struct sandbox *b;
     int report_fd;
-    int root_fd;            /* O_PATH of the new root, from the rootfs step until pivot_root; else -1 */
+    int root_fd;            /* O_PATH of the new root, from the rootfs step until execve; else -1 */
     struct stat root;       /* the new root, compared with "/" after pivot_root */
     char command[PATH_MAX]; /* resolved, absolute, inside the new root */
 };
@@ -22,10 +22,13 @@ enum source_kind { SOURCE_MISSING, SOURCE_LINK, SOURCE_DIR, SOURCE_FILE, SOURCE_
 /* What a chroot source is on the host. real gets its path without symbolic links (not for MISSING and LINK). */
 enum source_kind rootfs_source(const char *src, char real[PATH_MAX], struct stat *st);
 
-/* Paths below the new root: symbolic links and ".." stay inside it (openat2(2), RESOLVE_IN_ROOT). fd or -1. */
+/* Paths below the new root: symbolic links and ".." stay inside it, and magic links such as /proc/self/fd/N and
+ * /proc/PID/root are ELOOP, since they lead anywhere (openat2(2)). Whatever root opens or makes for a path of the spec
+ * goes through here: CVE-2024-21626 is what happens otherwise. fd or -1. */
 int root_open(int root_fd, const char *path, int flags);
-/* mkdir -p below the new root, 0755. O_PATH fd of the directory, or -1. ".." is EINVAL. */
-int root_mkdirs(int root_fd, const char *path);
+/* mkdir -p below the new root, 0755. What is made belongs to owner (NULL: root). O_PATH fd of the directory, or -1.
+ * ".." is EINVAL. */
+int root_mkdirs(int root_fd, const char *path, const struct identity *owner);
 /* Empty file below the new root whose directory is made too. 0 or -1. */
 int root_mkfile(int root_fd, const char *path);
 /* mount(2) onto an existing path below the new root. With MS_BIND the other flags are set by a second, remounting call,

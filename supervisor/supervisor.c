@@ -42,10 +42,9 @@ static int read_spec(struct supervision *s, struct err *e)
 {
     _cleanup_free_ char *text = NULL;
     size_t len = 0;
-    char path[32];
 
-    snprintf(path, sizeof(path), "/proc/self/fd/%d", s->args->spec_fd);
-    if (file_read(AT_FDCWD, path, SPEC_MAX, &text, &len) < 0)
+    /* Read from the fd itself: to open it again would lend the server our power over a file that it may not read. */
+    if (file_read_fd(s->args->spec_fd, SPEC_MAX, &text, &len) < 0)
         return err_step(e, "launch", errno, "cannot read the spec");
     _cleanup_json_ struct json *j = json_parse(text, len, e);
     return j ? spec_decode(j, &s->spec, e) : -1;

@@ -1,6 +1,9 @@
 """What a task can see, change and consume."""
 import hashlib
+import os
 import pathlib
+
+import pytest
 
 from conftest import Daemon
 
@@ -155,3 +158,22 @@ def test_the_daemons_environment_is_not_the_tasks():
         assert "CLOISTER_TEST_SECRET" not in task["output"]["stdout"] and "end\n" in task["output"]["stdout"]
     finally:
         d.stop()
+
+
+@pytest.mark.parametrize("pid_mode", ["private", "host"])
+def test_work_dir_never_leaves_the_root(daemon, pid_mode):
+    """Root makes the directory: neither another process's root nor an fd of ours may be a way out (CVE-2024-21626)."""
+    canary = pathlib.Path(f"/var/tmp/cloister-canary-{os.getpid()}")
+    paths = [f"/proc/{pid}/root{canary}" for pid in ("1", "self", daemon.process.pid)]
+    paths += [f"/proc/self/fd/{n}{below}" for n in range(3, 24) for below in ("", "/made")]
+    for path in paths:
+        reply = daemon.post("/v1/tasks?wait=exited", {"command": "/bin/true", "work_dir": path, "pid_mode": pid_mode})
+        assert not canary.exists(), path
+        assert reply.status == 422 and reply.json["errors"][0]["pointer"] == "/work_dir", (path, reply.body)
+
+
+def test_the_command_is_not_looked_up_outside_the_root(daemon):
+    """The answer for a file that the host has must be the one for a file that it lacks."""
+    there, missing = (daemon.post("/v1/tasks", {"command": f"/proc/{daemon.process.pid}/root{path}", "pid_mode": "host"})
+                      for path in ("/etc/shadow", "/etc/no-such-file"))
+    assert there.status == missing.status == 422 and there.json["errno"] == missing.json["errno"]
