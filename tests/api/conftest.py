@@ -137,8 +137,12 @@ class Daemon:
     def server_pid(self):
         return next(pid for pid, name in self.children().items() if name == "cloister-server")
 
+    def parents(self):
+        """Our own group in each hierarchy; those of others may come and go meanwhile."""
+        return [*CGROUP_ROOT.glob(self.parent), *CGROUP_ROOT.glob(f"*/{self.parent}")]
+
     def groups(self):
-        return [str(p) for p in CGROUP_ROOT.glob(f"**/{self.parent}/*") if p.is_dir()]
+        return [str(p) for top in self.parents() for p in top.glob("*") if p.is_dir()]
 
     def processes(self):
         """Every process in one of our groups."""
@@ -186,7 +190,7 @@ class Daemon:
         assert code == 0 and "Sanitizer" not in log and "runtime error" not in log, log
 
     def discard(self):
-        for group in sorted(CGROUP_ROOT.glob(f"**/{self.parent}"), key=lambda p: -len(p.parts)):
+        for group in self.parents():
             group.rmdir()
         self.log.close()
         shutil.rmtree(self.dir)
