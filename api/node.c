@@ -137,6 +137,8 @@ void metrics_get(struct request *q)
     for (int s = TASK_PENDING; s <= TASK_LOST; s++)
         buf_printf(&b, "cloister_tasks{state=\"%s\"} %zu\n", task_state_name((enum task_state)s),
                    registry_count(r, (enum task_state)s));
+    metric(&b, "cloister_task_starts_total", "counter", "Tasks taken since the server process started.");
+    buf_printf(&b, "cloister_task_starts_total %llu\n", (unsigned long long)registry_starts(r));
     metric(&b, "cloister_http_requests_total", "counter", "Requests begun.");
     buf_printf(&b, "cloister_http_requests_total %llu\n", (unsigned long long)c->requests);
     metric(&b, "cloister_http_responses_total", "counter", "Responses by class of status.");

@@ -19,21 +19,6 @@ enum { TICK_MS = 500, MEMORY_LIMIT = 32768, WRITE_MS = 60000 };
 
 /* --- what handlers may ask ------------------------------------------------------------------------------------- */
 
-const char *request_method(const struct request *q)
-{
-    return q->method;
-}
-
-const char *request_path(const struct request *q)
-{
-    return q->path;
-}
-
-enum role request_role(const struct request *q)
-{
-    return q->role;
-}
-
 const char *request_param(const struct request *q, size_t i)
 {
     return i < q->match.nparams ? q->match.params[i] : NULL;

@@ -16,9 +16,6 @@ enum { REQUEST_SEGMENTS = 8 };
 struct request; /* one request until its reply has been sent */
 
 /* What the router and the handlers may ask; strings live as long as the request. */
-const char *request_method(const struct request *q);
-const char *request_path(const struct request *q); /* raw, without the query */
-enum role request_role(const struct request *q);
 /* Decoded variable segment of the matched route ("{id}" is 0, the next 1 ...). */
 const char *request_param(const struct request *q, size_t i);
 const char *request_header(const struct request *q, const char *name);

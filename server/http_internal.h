@@ -78,8 +78,6 @@ struct http {
 struct conn *conn_new(struct listener *l, int fd);
 void conn_free(struct conn *c);
 void conn_expire(struct http *h); /* cuts off whose deadline is over */
-/* reply.c */
-void response_add_header(struct request *q, const char *name, const char *value);
 /* http.c */
 void request_ready(struct request *q); /* a response is there: queue it, now or on resume */
 void request_suspend(struct request *q);
