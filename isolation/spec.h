@@ -6,24 +6,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "base/err.h"
-#include "base/json.h"
+#include "base/record.h"
 
 enum ns_mode { NS_DEFAULT, NS_PRIVATE, NS_HOST };
-
-struct strings { /* owned array of owned strings */
-    char **v;
-    size_t n;
-};
-
-struct pair {
-    char *key, *value;
-};
-
-struct pairs {
-    struct pair *v;
-    size_t n;
-};
 
 struct resources {      /* 0 = not set */
     int64_t cpu;        /* MHz, becomes cpu.shares or cpu.weight */
@@ -65,7 +50,7 @@ struct json *spec_encode(const struct spec *s);
 void spec_free(struct spec *s);
 #define _cleanup_spec_ __attribute__((cleanup(spec_free)))
 
-/* Pointers of all fields ("/command", "/resources/cpu"), for the contract test; NULL after the last. */
-const char *spec_field_pointer(size_t i);
+/* Pointers of all fields ("/command", "/resources/cpu"), for the contract test; false after the last. */
+bool spec_field_pointer(size_t i, char out[RECORD_POINTER]);
 
 #endif

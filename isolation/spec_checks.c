@@ -1,0 +1,65 @@
+/* The forms that texts in a spec must have. */
+#include "isolation/spec_checks.h"
+
+#include <ctype.h>
+#include <stdbool.h>
+#include <string.h>
+
+static bool is_name(const char *s, const char *more)
+{
+    if (!isalnum((unsigned char)s[0]))
+        return false;
+    size_t n = 0;
+    for (; s[n]; n++) {
+        if (!isalnum((unsigned char)s[n]) && !strchr("_.-", s[n]) && !strchr(more, s[n]))
+            return false;
+    }
+    return n <= SPEC_NAME_MAX;
+}
+
+int spec_check_name(const char *pointer, const char *text, struct err *e)
+{
+    if (is_name(text, ""))
+        return 0;
+    return err_field(e, pointer, "must match ^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$");
+}
+
+int spec_check_label(const char *pointer, const char *text, struct err *e)
+{
+    if (is_name(text, "/"))
+        return 0;
+    return err_field(e, pointer, "a label's key must match ^[A-Za-z0-9][A-Za-z0-9_./-]{0,127}$");
+}
+
+int spec_check_env(const char *pointer, const char *text, struct err *e)
+{
+    if (*text && !strchr(text, '='))
+        return 0;
+    return err_field(e, pointer, "a variable's name must not be empty nor contain '='");
+}
+
+int spec_check_path(const char *pointer, const char *text, struct err *e)
+{
+    if (text[0] != '/')
+        return err_field(e, pointer, "must be an absolute path");
+    for (const char *p = strstr(text, "/.."); p; p = strstr(p + 1, "/..")) {
+        if (p[3] == '/' || p[3] == '\0')
+            return err_field(e, pointer, "must not have a \"..\" component");
+    }
+    return 0;
+}
+
+int spec_check_hostname(const char *pointer, const char *text, struct err *e)
+{
+    char before = '.';
+    for (const char *p = text;; p++) {
+        bool edge = before == '.' || before == '-';
+        bool end = *p == '.' || *p == '\0';
+        bool good = end ? !edge : *p == '-' ? before != '.' : isalnum((unsigned char)*p) != 0;
+        if (!good)
+            return err_field(e, pointer, "must be a host name as in RFC 1123");
+        if (*p == '\0')
+            return 0;
+        before = *p;
+    }
+}

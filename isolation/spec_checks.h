@@ -1,0 +1,17 @@
+/* Private to the spec: the forms that its texts must have. Each is 0, or -1 with e naming the pointer. */
+#ifndef CLOISTER_ISOLATION_SPEC_CHECKS_H
+#define CLOISTER_ISOLATION_SPEC_CHECKS_H
+
+#include "base/err.h"
+
+enum { SPEC_NAME_MAX = 128 };
+
+int spec_check_name(const char *pointer, const char *text, struct err *e);
+int spec_check_label(const char *pointer, const char *text, struct err *e);
+int spec_check_env(const char *pointer, const char *text, struct err *e);
+/* An absolute path without "..". */
+int spec_check_path(const char *pointer, const char *text, struct err *e);
+/* RFC 1123 section 2.1. */
+int spec_check_hostname(const char *pointer, const char *text, struct err *e);
+
+#endif
