@@ -14,12 +14,14 @@
 #include "base/clock.h"
 #include "isolation/cgroup_internal.h"
 #include "isolation/cgroup_lib.h"
+#include "isolation/cpus.h"
 
-enum { REMOVE_MS = 2000, REMOVE_SLEEP_MS = 10, DIR_MODE = 0755 };
+enum { REMOVE_MS = 2000, REMOVE_SLEEP_MS = 10, DIR_MODE = 0755, READ_BACK = 4096 };
 
 static const char *const names[CG_COUNT] = {
-    [CG_CPU] = "cpu",         [CG_CPUACCT] = "cpuacct", [CG_MEMORY] = "memory", [CG_PIDS] = "pids",
-    [CG_FREEZER] = "freezer", [CG_DEVICES] = "devices", [CG_CPUSET] = "cpuset", [CG_IO] = "io",
+    [CG_CPU] = "cpu",       [CG_CPUACCT] = "cpuacct", [CG_MEMORY] = "memory",
+    [CG_PIDS] = "pids",     [CG_FREEZER] = "freezer", [CG_DEVICES] = "devices",
+    [CG_CPUSET] = "cpuset", [CG_IO] = "io",           [CG_HUGETLB] = "hugetlb",
 };
 
 const char *cgroup_controller_name(enum cgroup_controller c)
@@ -27,7 +29,12 @@ const char *cgroup_controller_name(enum cgroup_controller c)
     return (unsigned)c < CG_COUNT ? names[c] : "?";
 }
 
-/* Which hierarchy has the controller. On v1 "io" is called blkio. */
+static const char *v1_name(enum cgroup_controller c)
+{
+    return c == CG_IO ? "blkio" : names[c];
+}
+
+/* Which hierarchy has the controller. */
 static void find_controller(struct cgroup_host *h, enum cgroup_controller c)
 {
     char mount[sizeof(h->ctl[c].mount)] = "";
@@ -36,7 +43,7 @@ static void find_controller(struct cgroup_host *h, enum cgroup_controller c)
         snprintf(h->ctl[c].mount, sizeof(h->ctl[c].mount), "%s", h->v2_mount);
         return;
     }
-    if (cglib_mount(c == CG_IO ? "blkio" : names[c], mount, sizeof(mount)) < 0 || !strcmp(mount, h->v2_mount))
+    if (cglib_mount(v1_name(c), mount, sizeof(mount)) < 0 || !strcmp(mount, h->v2_mount))
         return;
     h->ctl[c].version = 1;
     snprintf(h->ctl[c].mount, sizeof(h->ctl[c].mount), "%s", mount);
@@ -71,6 +78,18 @@ static void drop_tree(struct cgroup_host *h, const char *mount)
         h->v2_mount[0] = '\0';
 }
 
+static int make_parts(const struct cgroup_host *h, struct err *e)
+{
+    static const char *const parts[] = {CG_SHARE, CG_RESERVE};
+    char dir[CG_PATH];
+    for (size_t i = 0; h->v2_mount[0] && i < sizeof(parts) / sizeof(parts[0]); i++) {
+        snprintf(dir, sizeof(dir), "%s/%s/%s", h->v2_mount, h->parent, parts[i]);
+        if (mkdir(dir, DIR_MODE) < 0 && errno != EEXIST)
+            return err_step(e, "cgroup_create", errno, "cannot make the control group %s", dir);
+    }
+    return 0;
+}
+
 static int make_parents(struct cgroup_host *h, struct err *e)
 {
     const char *mounts[CG_TREES];
@@ -87,7 +106,7 @@ static int make_parents(struct cgroup_host *h, struct err *e)
         else
             return err_step(e, "cgroup_create", errno, "cannot make the control group %s", dir);
     }
-    return 0;
+    return make_parts(h, e);
 }
 
 /* EBUSY when this process sits in a delegated group of its own, not in the root: "no internal process" rule. */
@@ -113,6 +132,9 @@ int cgroup_host_init(struct cgroup_host *h, const char *parent, struct err *e)
     if (make_parents(h, e) < 0)
         return -1;
     enable_v2(h);
+    cg_cpuset_init(h);
+    h->core_mhz = cpus_mhz();
+    h->total_mhz = h->core_mhz * sysconf(_SC_NPROCESSORS_ONLN);
     bool v1 = false;
     for (int c = 0; c < CG_COUNT; c++)
         v1 = v1 || h->ctl[c].version == 1;
@@ -120,40 +142,22 @@ int cgroup_host_init(struct cgroup_host *h, const char *parent, struct err *e)
     return 0;
 }
 
-int cgroup_check(const struct cgroup_host *h, const struct resources *r, struct err *e)
-{
-    const struct {
-        int64_t limit;
-        enum cgroup_controller ctl;
-        const char *pointer;
-    } needs[] = {
-        {r->cpu, CG_CPU, "/resources/cpu"},
-        {r->memory, CG_MEMORY, "/resources/memory"},
-        {r->memory_max, CG_MEMORY, "/resources/memory_max"},
-        {r->pids, CG_PIDS, "/resources/pids"},
-    };
-    for (size_t i = 0; i < sizeof(needs) / sizeof(needs[0]); i++) {
-        if (needs[i].limit && !h->ctl[needs[i].ctl].version)
-            return err_field(e, needs[i].pointer, "this host has no %s controller", names[needs[i].ctl]);
-    }
-    return 0;
-}
-
 static int create_v1(const struct cgroup_host *h, const char *id, const struct cg_value *v, size_t n, struct err *e)
 {
-    static const enum cgroup_controller used[] = {CG_CPU, CG_CPUACCT, CG_MEMORY, CG_PIDS, CG_FREEZER, CG_DEVICES};
+    static const enum cgroup_controller used[] = {CG_CPU,     CG_CPUACCT, CG_MEMORY, CG_PIDS,
+                                                  CG_FREEZER, CG_DEVICES, CG_IO};
     struct cglib_value all[CG_COUNT + CG_VALUES];
     size_t count = 0;
     char path[CG_PATH];
     for (size_t i = 0; i < sizeof(used) / sizeof(used[0]); i++) {
         if (h->ctl[used[i]].version == 1)
-            all[count++] = (struct cglib_value){names[used[i]], NULL, NULL};
+            all[count++] = (struct cglib_value){v1_name(used[i]), NULL, NULL};
     }
     if (count == 0)
         return 0;
     for (size_t i = 0; i < n; i++) {
         if (h->ctl[v[i].ctl].version == 1)
-            all[count++] = (struct cglib_value){names[v[i].ctl], v[i].file, v[i].text};
+            all[count++] = (struct cglib_value){v1_name(v[i].ctl), v[i].file, v[i].text};
     }
     snprintf(path, sizeof(path), "%s/%s", h->parent, id);
     const char *why = cglib_create(path, all, count);
@@ -167,13 +171,14 @@ static int create_v1(const struct cgroup_host *h, const char *id, const struct c
     return 0;
 }
 
+/* The group itself is there already when it has been made with its cores. */
 static int create_v2(const struct cgroup_host *h, const char *id, const struct cg_value *v, size_t n, struct err *e)
 {
     char dir[CG_PATH];
     if (!h->v2_mount[0])
         return 0;
     cg_dir(h, h->v2_mount, id, dir);
-    if (mkdir(dir, DIR_MODE) < 0)
+    if (mkdir(dir, DIR_MODE) < 0 && errno != EEXIST)
         return err_step(e, "cgroup_create", errno, "cannot make the control group %s", dir);
     for (size_t i = 0; i < n; i++) {
         if (h->ctl[v[i].ctl].version == 2 && cg_write(dir, v[i].file, v[i].text) < 0)
@@ -182,10 +187,19 @@ static int create_v2(const struct cgroup_host *h, const char *id, const struct c
     return 0;
 }
 
+static bool has_line(const char *text, const char *line)
+{
+    size_t len = strlen(line);
+    for (const char *at = text; at; at = strchr(at, '\n') ? strchr(at, '\n') + 1 : NULL)
+        if (strncmp(at, line, len) == 0 && (at[len] == '\n' || !at[len]))
+            return true;
+    return false;
+}
+
 /* The kernel may round or clamp a value, and libcgroup skips what it takes for unchanged. */
 static int verify(const struct cgroup_host *h, const char *id, const struct cg_value *v, size_t n, struct err *e)
 {
-    char dir[CG_PATH], text[CG_TEXT];
+    char dir[CG_PATH], text[READ_BACK];
     const char *mounts[CG_TREES];
     size_t trees = cg_trees(h, mounts);
     for (size_t i = 0; i < trees; i++) {
@@ -197,13 +211,14 @@ static int verify(const struct cgroup_host *h, const char *id, const struct cg_v
         cg_dir(h, h->ctl[v[i].ctl].mount, id, dir);
         if (cg_read(dir, v[i].file, text, sizeof(text)) < 0)
             return err_step(e, "cgroup_create", errno, "cannot read %s back", v[i].file);
-        if (strcmp(text, v[i].text) != 0)
-            return err_step(e, "cgroup_create", EINVAL, "%s is %s, not %s", v[i].file, text, v[i].text);
+        if (v[i].line ? !has_line(text, v[i].text) : strcmp(text, v[i].text) != 0)
+            return err_step(e, "cgroup_create", EINVAL, "%s is %.64s, not %s", v[i].file, text, v[i].text);
     }
     return 0;
 }
 
-int cgroup_create(const struct cgroup_host *h, const char *id, const struct resources *r, struct err *e)
+int cgroup_create(const struct cgroup_host *h, const char *id, const struct resources *r, char cores[CGROUP_CORES_TEXT],
+                  struct err *e)
 {
     struct cg_value v[CG_VALUES];
     const char *mounts[CG_TREES];
@@ -211,63 +226,40 @@ int cgroup_create(const struct cgroup_host *h, const char *id, const struct reso
     if (!cg_name_ok(id))
         return err_step(e, "cgroup_create", EINVAL, "the task's id is no plain name");
     size_t trees = cg_trees(h, mounts), n = cg_values(h, r, v);
+    cores[0] = '\0';
     for (size_t i = 0; i < trees; i++) { /* another's group must neither be joined nor rolled back */
         cg_dir(h, mounts[i], id, dir);
         if (access(dir, F_OK) == 0)
             return err_step(e, "cgroup_create", EEXIST, "the control group %s is already there", dir);
     }
+    if (r->cores && cg_cores_reserve(h, id, (size_t)r->cores, cores, e) < 0)
+        return -1;
     if (create_v1(h, id, v, n, e) == 0 && create_v2(h, id, v, n, e) == 0 && verify(h, id, v, n, e) == 0)
         return 0;
     cgroup_remove(h, id);
     return -1;
 }
 
-/* Whether pid, or with -1 any process, is a member. */
-static bool has_pid(const char *dir, pid_t pid)
-{
-    char path[CG_FILE];
-    snprintf(path, sizeof(path), "%s/cgroup.procs", dir);
-    FILE *f = fopen(path, "re");
-    if (!f)
-        return false;
-    _cleanup_free_ char *line = NULL;
-    size_t cap = 0;
-    bool found = false;
-    while (!found && getline(&line, &cap, f) > 0)
-        found = pid == -1 || strtol(line, NULL, 10) == pid;
-    fclose(f);
-    return found;
-}
-
 int cgroup_attach(const struct cgroup_host *h, const char *id, pid_t pid, struct err *e)
 {
     const char *mounts[CG_TREES];
-    char dir[CG_PATH], text[CG_TEXT];
+    char dir[CG_PATH], text[CG_NAME];
     if (!cg_name_ok(id))
         return err_step(e, "cgroup_attach", EINVAL, "the task's id is no plain name");
     size_t n = cg_trees(h, mounts);
-    snprintf(text, sizeof(text), "%d", (int)pid);
-    for (size_t i = 0; i < n; i++) { /* cgroup.procs moves all threads; v1's tasks, libcgroup's way, does not */
-        cg_dir(h, mounts[i], id, dir);
+    bool apart = cg_cpuset_dir(h, id, dir);
+    for (size_t i = 0; i < n + apart; i++) { /* cgroup.procs moves all threads; v1's tasks, libcgroup's way, does not */
+        if (i < n)
+            cg_dir(h, mounts[i], id, dir);
+        else
+            cg_cpuset_dir(h, id, dir);
+        snprintf(text, sizeof(text), "%d", (int)pid);
         if (cg_write(dir, "cgroup.procs", text) < 0)
             return err_step(e, "cgroup_attach", errno, "cannot move the task into %s", dir);
-        if (!has_pid(dir, pid))
+        if (!cg_has_pid(dir, pid))
             return err_step(e, "cgroup_attach", ESRCH, "the task is not in %s", dir);
     }
     return 0;
-}
-
-static int remove_child(void *arg, const char *dir, const char *name)
-{
-    char path[CG_PATH];
-    (void)arg;
-    if ((size_t)snprintf(path, sizeof(path), "%s/%s", dir, name) >= sizeof(path)) {
-        errno = ENAMETOOLONG;
-        return -1;
-    }
-    if (cg_children(path, remove_child, NULL) < 0)
-        return -1;
-    return rmdir(path) == 0 || errno == ENOENT ? 0 : -1;
 }
 
 /* One try at one hierarchy; the controller is NULL on v2. */
@@ -277,9 +269,9 @@ static int remove_tree(const struct cgroup_host *h, const char *mount, const cha
     cg_dir(h, mount, id, dir);
     if (access(dir, F_OK) < 0)
         return errno == ENOENT ? 0 : -1;
-    if (cg_children(dir, remove_child, NULL) < 0)
+    if (cg_remove_below(dir) < 0)
         return -1;
-    if (has_pid(dir, -1)) {
+    if (cg_has_pid(dir, -1)) {
         errno = EBUSY;
         return -1;
     }
@@ -291,11 +283,23 @@ static int remove_tree(const struct cgroup_host *h, const char *mount, const cha
 
 static const char *controller_at(const struct cgroup_host *h, const char *mount)
 {
-    for (int c = 0; c < CG_IO; c++) {
+    for (int c = 0; c < CG_COUNT; c++) {
         if (h->ctl[c].version == 1 && !strcmp(h->ctl[c].mount, mount))
-            return names[c];
+            return v1_name((enum cgroup_controller)c);
     }
     return NULL;
+}
+
+/* The group with own cores in a cpuset hierarchy of its own; on v2 it has been removed like any other. */
+static int remove_reserved(const struct cgroup_host *h, const char *id)
+{
+    char dir[CG_PATH];
+    const char *name;
+    if (cg_cpuset_dir(h, id, dir) && (name = strrchr(dir, '/')) && !strcmp(name + 1, id) && rmdir(dir) < 0 &&
+        errno != ENOENT)
+        return -1;
+    cg_cores_release(h);
+    return 0;
 }
 
 int cgroup_remove(const struct cgroup_host *h, const char *id)
@@ -313,6 +317,8 @@ int cgroup_remove(const struct cgroup_host *h, const char *id)
             if (remove_tree(h, mounts[i], controller_at(h, mounts[i]), id) < 0)
                 failed = errno;
         }
+        if (remove_reserved(h, id) < 0)
+            failed = errno;
         if (!failed)
             return 0;
         if (failed != EBUSY || clock_mono_ms() >= deadline) {
@@ -336,14 +342,26 @@ static int each_child(void *arg, const char *dir, const char *name)
     return 0;
 }
 
+static int each_part(void *arg, const char *dir, const char *name)
+{
+    char path[CG_PATH];
+    if (strcmp(name, CG_SHARE) != 0 && strcmp(name, CG_RESERVE) != 0)
+        return 0;
+    snprintf(path, sizeof(path), "%s/%s", dir, name);
+    return cg_children(path, each_child, arg);
+}
+
 void cgroup_each(const struct cgroup_host *h, void (*fn)(void *arg, const char *id), void *arg)
 {
     const char *mounts[CG_TREES];
     char dir[CG_PATH];
     size_t n = cg_trees(h, mounts);
+    struct each each = {fn, arg};
     for (size_t i = 0; i < n; i++) {
-        struct each each = {fn, arg};
         cg_dir(h, mounts[i], NULL, dir);
-        cg_children(dir, each_child, &each);
+        if (strcmp(mounts[i], h->v2_mount) != 0)
+            cg_children(dir, each_child, &each);
+        else
+            cg_children(dir, each_part, &each);
     }
 }

@@ -9,7 +9,18 @@
 
 #include "isolation/spec.h"
 
-enum cgroup_controller { CG_CPU, CG_CPUACCT, CG_MEMORY, CG_PIDS, CG_FREEZER, CG_DEVICES, CG_CPUSET, CG_IO, CG_COUNT };
+enum cgroup_controller {
+    CG_CPU,
+    CG_CPUACCT,
+    CG_MEMORY,
+    CG_PIDS,
+    CG_FREEZER,
+    CG_DEVICES,
+    CG_CPUSET,
+    CG_IO,
+    CG_HUGETLB,
+    CG_COUNT
+};
 
 struct cgroup_host { /* plain data; what was found at start */
     struct {
@@ -19,7 +30,11 @@ struct cgroup_host { /* plain data; what was found at start */
     char v2_mount[128]; /* "" when no cgroup2 is mounted; on hybrid hosts the tree used for tracking and cgroup.kill */
     char parent[64];    /* "cloister" */
     const char *mode;   /* "v1", "hybrid", "v2" or "none" */
+    int64_t core_mhz;   /* speed of one core */
+    int64_t total_mhz;  /* of all cores that our parent group may use */
 };
+
+enum { CGROUP_CORES_TEXT = 512 }; /* room for a list of cores */
 
 struct cgroup_usage {
     int64_t cpu_ns, cpu_user_ns, cpu_system_ns;
@@ -31,11 +46,17 @@ struct cgroup_usage {
 const char *cgroup_controller_name(enum cgroup_controller c); /* "cpu", ... */
 /* Once, in the launcher: finds hierarchies and makes the parent group in each. mode "none" is success. */
 int cgroup_host_init(struct cgroup_host *h, const char *parent, struct err *e);
-/* 422 with the pointer of the first limit in r whose controller is missing. */
+/* 422 with the pointer of the first limit in r that this host cannot enforce: its controller or its file is missing, or
+ * its device. */
 int cgroup_check(const struct cgroup_host *h, const struct resources *r, struct err *e);
-/* Makes the task's group <parent>/<id> in each hierarchy with its limits, read back. Rolls back on failure.
- * Step "cgroup_create". */
-int cgroup_create(const struct cgroup_host *h, const char *id, const struct resources *r, struct err *e);
+/* Makes the task's group in each hierarchy with its limits, read back: <parent>/<id> on v1, <parent>/share/<id> or,
+ * with cores of its own, <parent>/reserve/<id> on v2 and in v1's cpuset (without own cores a task is in cpuset's
+ * <parent>/share). cores gets the list of its own cores, or "". Rolls back on failure. Step "cgroup_create"; 503 code
+ * "cores_unavailable" when others have them. */
+int cgroup_create(const struct cgroup_host *h, const char *id, const struct resources *r, char cores[CGROUP_CORES_TEXT],
+                  struct err *e);
+/* The compute of r in MHz: cpu, or that of its cores; 0 when neither is given. */
+int64_t cgroup_mhz(const struct cgroup_host *h, const struct resources *r);
 /* Moves pid into the group in every hierarchy, verified. Step "cgroup_attach". */
 int cgroup_attach(const struct cgroup_host *h, const char *id, pid_t pid, struct err *e);
 /* SIGKILLs all members (cgroup.kill, else freezer: freeze, kill, thaw, repeat) until the group is empty or timeout_ms
@@ -47,6 +68,9 @@ void cgroup_usage(const struct cgroup_host *h, const char *id, struct cgroup_usa
 /* Removes the empty group everywhere, with retries up to 2 s; -1 with errno when something stayed. Never moves a
  * process elsewhere. A group that is not there is success. */
 int cgroup_remove(const struct cgroup_host *h, const char *id);
+/* fn for each process of the group and of the groups in it, by pid as this process sees it. -1 with errno when no
+ * hierarchy tells. */
+int cgroup_members(const struct cgroup_host *h, const char *id, int (*fn)(void *arg, pid_t pid), void *arg);
 /* Calls fn for the id of each group below the parent (union over hierarchies may repeat an id). */
 void cgroup_each(const struct cgroup_host *h, void (*fn)(void *arg, const char *id), void *arg);
 

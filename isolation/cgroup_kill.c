@@ -21,16 +21,17 @@ static void sleep_ms(int64_t ms)
     nanosleep(&t, NULL);
 }
 
-/* /proc/PID/cgroup names the group when the process is in it: cgroups(7). */
-static bool is_member(const char *group, pid_t pid)
+/* Whether one of the lines of /proc/PID/cgroup (cgroups(7)) names the task's group or one below it. Ids are unique, so
+ * the part of the parent that it is in does not matter. */
+static bool is_member(const char *id, pid_t pid)
 {
     char dir[64], text[4096];
     snprintf(dir, sizeof(dir), "/proc/%d", (int)pid);
     if (cg_read(dir, "cgroup", text, sizeof(text)) < 0)
         return false;
-    size_t len = strlen(group);
-    for (const char *at = strstr(text, group); at; at = strstr(at + 1, group)) {
-        if (at[len] == '\0' || at[len] == '\n' || at[len] == '/')
+    size_t len = strlen(id);
+    for (const char *at = strstr(text, id); at; at = strstr(at + 1, id)) {
+        if (at > text && at[-1] == '/' && (at[len] == '\0' || at[len] == '\n' || at[len] == '/'))
             return true;
     }
     return false;
@@ -38,20 +39,22 @@ static bool is_member(const char *group, pid_t pid)
 
 /* The pid was read a moment ago and may be another process by now: the pidfd holds on to one, which then is asked where
  * it belongs. */
-static void kill_member(const char *group, pid_t pid)
+static void kill_member(const char *id, pid_t pid)
 {
     _cleanup_close_ int fd = (int)syscall(SYS_pidfd_open, pid, 0);
     if (fd >= 0) {
-        if (is_member(group, pid))
+        if (is_member(id, pid))
             syscall(SYS_pidfd_send_signal, fd, SIGKILL, NULL, 0);
-    } else if (errno == ENOSYS && is_member(group, pid)) {
+    } else if (errno == ENOSYS && is_member(id, pid)) {
         kill(pid, SIGKILL);
     }
 }
 
 struct sweep {
-    const char *group; /* "/parent/id"; NULL: count only */
+    int (*fn)(void *arg, pid_t pid); /* NULL: count only */
+    void *arg;
     size_t members;
+    int failed;
 };
 
 static int sweep_child(void *arg, const char *dir, const char *name);
@@ -66,8 +69,8 @@ static void sweep_dir(struct sweep *s, const char *dir)
     while (f && getline(&line, &cap, f) > 0) {
         s->members++;
         long pid = strtol(line, NULL, 10); /* 0: of a PID namespace that we do not see */
-        if (s->group && pid > 1)
-            kill_member(s->group, (pid_t)pid);
+        if (s->fn && pid > 1 && s->fn(s->arg, (pid_t)pid) < 0)
+            s->failed = -1;
     }
     if (f)
         fclose(f);
@@ -102,19 +105,40 @@ static void freeze(const struct cgroup_host *h, const char *id, bool frozen)
     }
 }
 
+static int kill_one(void *arg, pid_t pid)
+{
+    kill_member(arg, pid);
+    return 0;
+}
+
 static void kill_by_freezer(const struct cgroup_host *h, const char *id)
 {
     const char *mounts[CG_TREES];
-    char group[CG_PATH], dir[CG_PATH];
-    snprintf(group, sizeof(group), "/%s/%s", h->parent, id);
+    char dir[CG_PATH], copy[CG_NAME];
+    snprintf(copy, sizeof(copy), "%s", id);
     size_t n = cg_trees(h, mounts);
     freeze(h, id, true);
     for (size_t i = 0; i < n; i++) {
-        struct sweep s = {group, 0};
+        struct sweep s = {.fn = kill_one, .arg = copy};
         cg_dir(h, mounts[i], id, dir);
         sweep_dir(&s, dir);
     }
     freeze(h, id, false); /* v1 delivers SIGKILL to a frozen process only when it thaws */
+}
+
+int cgroup_members(const struct cgroup_host *h, const char *id, int (*fn)(void *arg, pid_t pid), void *arg)
+{
+    const char *mounts[CG_TREES];
+    char dir[CG_PATH];
+    size_t n = cg_name_ok(id) ? cg_trees(h, mounts) : 0;
+    if (n == 0) {
+        errno = ENOENT;
+        return -1;
+    }
+    struct sweep s = {.fn = fn, .arg = arg};
+    cg_dir(h, mounts[n - 1], id, dir); /* v2's when there is one */
+    sweep_dir(&s, dir);
+    return s.failed;
 }
 
 bool cgroup_populated(const struct cgroup_host *h, const char *id)
@@ -125,7 +149,7 @@ bool cgroup_populated(const struct cgroup_host *h, const char *id)
         return false;
     size_t n = cg_trees(h, mounts);
     for (size_t i = 0; i < n; i++) {
-        struct sweep s = {NULL, 0};
+        struct sweep s = {.fn = NULL};
         cg_dir(h, mounts[i], id, dir);
         sweep_dir(&s, dir);
         if (s.members > 0)

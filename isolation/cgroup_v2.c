@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -60,12 +61,19 @@ bool cg_has(const char *dir, const char *file)
 
 void cg_dir(const struct cgroup_host *h, const char *mount, const char *id, char out[CG_PATH])
 {
-    snprintf(out, CG_PATH, "%s/%s%s%s", mount, h->parent, id ? "/" : "", id ? id : "");
+    if (!id || !h->v2_mount[0] || strcmp(mount, h->v2_mount) != 0) {
+        snprintf(out, CG_PATH, "%s/%s%s%s", mount, h->parent, id ? "/" : "", id ? id : "");
+        return;
+    }
+    snprintf(out, CG_PATH, "%s/%s/" CG_RESERVE "/%s", mount, h->parent, id);
+    if (access(out, F_OK) < 0)
+        snprintf(out, CG_PATH, "%s/%s/" CG_SHARE "/%s", mount, h->parent, id);
 }
 
 size_t cg_trees(const struct cgroup_host *h, const char *mounts[CG_TREES])
 {
-    static const enum cgroup_controller used[] = {CG_CPU, CG_CPUACCT, CG_MEMORY, CG_PIDS, CG_FREEZER, CG_DEVICES};
+    static const enum cgroup_controller used[] = {CG_CPU,     CG_CPUACCT, CG_MEMORY, CG_PIDS,
+                                                  CG_FREEZER, CG_DEVICES, CG_IO};
     size_t n = 0;
     for (size_t i = 0; i < sizeof(used) / sizeof(used[0]); i++) {
         if (h->ctl[used[i]].version != 1)
@@ -96,6 +104,40 @@ int cg_children(const char *dir, int (*fn)(void *arg, const char *dir, const cha
     closedir(d);
     errno = saved;
     return ret;
+}
+
+bool cg_has_pid(const char *dir, pid_t pid)
+{
+    char path[CG_FILE];
+    snprintf(path, sizeof(path), "%s/cgroup.procs", dir);
+    FILE *f = fopen(path, "re");
+    if (!f)
+        return false;
+    _cleanup_free_ char *line = NULL;
+    size_t cap = 0;
+    bool found = false;
+    while (!found && getline(&line, &cap, f) > 0)
+        found = pid == -1 || strtol(line, NULL, 10) == pid;
+    fclose(f);
+    return found;
+}
+
+static int remove_child(void *arg, const char *dir, const char *name)
+{
+    char path[CG_PATH];
+    (void)arg;
+    if ((size_t)snprintf(path, sizeof(path), "%s/%s", dir, name) >= sizeof(path)) {
+        errno = ENAMETOOLONG;
+        return -1;
+    }
+    if (cg_children(path, remove_child, NULL) < 0)
+        return -1;
+    return rmdir(path) == 0 || errno == ENOENT ? 0 : -1;
+}
+
+int cg_remove_below(const char *dir)
+{
+    return cg_children(dir, remove_child, NULL);
 }
 
 bool cg_name_ok(const char *text)
@@ -177,6 +219,15 @@ int cg_v2_enable(const struct cgroup_host *h, enum cgroup_controller c)
 {
     const char *name = cgroup_controller_name(c);
     char dir[CG_PATH];
+    static const char *const parts[] = {CG_SHARE, CG_RESERVE};
+    char part[CG_FILE];
     cg_dir(h, h->v2_mount, NULL, dir);
-    return enable_in(h->v2_mount, name) < 0 || enable_in(dir, name) < 0 ? -1 : 0;
+    if (enable_in(h->v2_mount, name) < 0 || enable_in(dir, name) < 0)
+        return -1;
+    for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++) {
+        snprintf(part, sizeof(part), "%s/%s", dir, parts[i]);
+        if (enable_in(part, name) < 0)
+            return -1;
+    }
+    return 0;
 }

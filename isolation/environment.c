@@ -59,7 +59,9 @@ char **environment_build(const struct sandbox *b)
     set(&env, "NOMAD_ALLOC_ID", b->id);
     snprintf(short_id, sizeof(short_id), "%.8s", b->id);
     set(&env, "NOMAD_SHORT_ALLOC_ID", short_id);
-    set_limit(&env, "NOMAD_CPU_LIMIT", s->resources.cpu);
+    set_limit(&env, "NOMAD_CPU_LIMIT", b->cpu_mhz);
+    if (b->cores[0])
+        set(&env, "NOMAD_CPU_CORES", b->cores);
     set_limit(&env, "NOMAD_MEMORY_LIMIT", s->resources.memory);
     set_limit(&env, "NOMAD_MEMORY_MAX_LIMIT", s->resources.memory_max);
     return env.v;

@@ -77,19 +77,7 @@ static void add_system(struct attributes *a)
     add(a, "unique.hostname", "%s", u.nodename);
 }
 
-static long cpu_mhz(const char *cpuinfo)
-{
-    _cleanup_free_ char *khz = NULL;
-    char value[64];
-    size_t len;
-
-    if (file_read(AT_FDCWD, "/sys/devices/system/cpu/cpu0/cpufreq/cpuinfo_max_freq", 64, &khz, &len) == 0)
-        return strtol(khz, NULL, 10) / 1000;
-    line_value(cpuinfo, "cpu MHz", "\t :", value, sizeof(value));
-    return strtol(value, NULL, 10);
-}
-
-static void add_hardware(struct attributes *a)
+static void add_hardware(struct attributes *a, const struct cgroup_host *h)
 {
     _cleanup_free_ char *info = NULL;
     char model[128];
@@ -98,15 +86,14 @@ static void add_hardware(struct attributes *a)
 
     if (file_read(AT_FDCWD, "/proc/cpuinfo", TEXT_MAX * 8, &info, &len) < 0)
         info = xstrdup("");
-    long mhz = cpu_mhz(info);
     line_value(info, "model name", "\t :", model, sizeof(model));
     add(a, "cpu.numcores", "%ld", cores);
     if (model[0])
         add(a, "cpu.modelname", "%s", model);
-    add(a, "cpu.frequency", "%ld", mhz);
-    add(a, "cpu.totalcompute", "%ld", cores * mhz);
-    add(a, "cpu.usablecompute", "%ld", cores * mhz);
-    add(a, "cpu.reservablecores", "%ld", cores);
+    add(a, "cpu.frequency", "%lld", (long long)h->core_mhz);
+    add(a, "cpu.totalcompute", "%lld", (long long)h->total_mhz);
+    add(a, "cpu.usablecompute", "%lld", (long long)h->total_mhz);
+    add(a, "cpu.reservablecores", "%ld", h->ctl[CG_CPUSET].version ? cores - 1 : 0); /* one stays shared */
     add(a, "memory.totalbytes", "%lld", (long long)sysconf(_SC_PHYS_PAGES) * sysconf(_SC_PAGESIZE));
 }
 
@@ -227,7 +214,7 @@ void probe_host(struct attributes *a, const struct cgroup_host *h)
     if (a->driver_exec)
         add(a, "driver.exec", "1");
     add_system(a);
-    add_hardware(a);
+    add_hardware(a, h);
     add_cgroups(a, h);
     add_features(a, overlay);
     add_caps(a);

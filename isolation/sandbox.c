@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "base/file.h"
+#include "isolation/rlimits.h"
 #include "isolation/steps.h"
 
 static enum ns_mode mode_of(enum ns_mode asked, enum ns_mode policy)
@@ -67,15 +68,20 @@ static int step_hostname(struct entry *c, struct err *e)
 
 static int step_rlimits(struct entry *c, struct err *e)
 {
-    struct rlimit none = {0, 0};
-
-    (void)c;
-    if (setrlimit(RLIMIT_CORE, &none) < 0)
-        return err_step(e, "rlimits", errno, "cannot forbid core dumps");
     umask(022);
-    /* The service manager may protect us from the OOM killer; the task is not to inherit that. Not vital. */
-    int rc = file_write_at(AT_FDCWD, "/proc/self/oom_score_adj", "0");
-    (void)rc;
+    return rlimits_apply(&c->b->spec->resources.rlimits, e);
+}
+
+/* The service manager may protect us from the OOM killer; the task is not to inherit that. Raising it again is
+ * everybody's right, lowering it is not (proc_pid_oom_score_adj(5)), so the default alone may fail. */
+static int step_oom_score_adj(struct entry *c, struct err *e)
+{
+    int64_t want = c->b->spec->oom_score_adj;
+    char text[24];
+
+    snprintf(text, sizeof(text), "%lld", (long long)want);
+    if (file_write_at(AT_FDCWD, "/proc/self/oom_score_adj", text) < 0 && want > 0)
+        return err_step(e, "oom_score_adj", errno, "cannot set it to %s", text);
     return 0;
 }
 
@@ -140,9 +146,10 @@ static const struct step {
     {"sys", step_sys},
     {"pivot_root", step_pivot_root},
     {"hostname", step_hostname},
-    {"rlimits", step_rlimits},
+    {"oom_score_adj", step_oom_score_adj},
     {"work_dir", step_work_dir},
     {"command", step_command},
+    {"rlimits", step_rlimits}, /* late: few fds or little memory must not hinder our own steps */
     {"groups", step_groups},
     {"capabilities", step_capabilities},
     {"no_new_privs", step_no_new_privs},

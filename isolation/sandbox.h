@@ -18,6 +18,8 @@ struct sandbox {
     uint64_t caps_ambient; /* ambient set of a non-root task */
     enum ns_mode pid_mode, ipc_mode;
     int clone_flags; /* CLONE_NEW* */
+    int64_t cpu_mhz; /* what the task was promised, for its environment; 0 nothing */
+    char cores[CGROUP_CORES_TEXT];
 };
 
 /* On the host: policy, user, capabilities, modes. 403/422 by field. Keeps pointers to spec, policy and id. */
@@ -29,10 +31,10 @@ int sandbox_prepare_host(const struct policy *p, struct err *e);
 int sandbox_prepare_dirs(const struct sandbox *b, struct err *e);
 /* In the child (already in its namespaces and cgroup; fds 0-2 are the task's): runs the steps, then execve. Returns
  * only on failure, with e naming the step. Steps in order: close_fds, mount_propagation, rootfs, volumes of the task
- * (/local /alloc /secrets /tmp), dev, proc, sys, pivot_root, hostname, rlimits, work_dir, command, groups,
- * capabilities, no_new_privs, signals, verify, execve. A missing command is 422 /command; so are a directory, a file
- * without x, a missing interpreter; a bad work_dir is 422 /work_dir. report_fd (CLOEXEC) is the only fd of the
- * caller that is kept open until execve. */
+ * (/local /alloc /secrets /tmp), dev, proc, sys, pivot_root, hostname, oom_score_adj, work_dir, command,
+ * rlimits, groups, capabilities, no_new_privs, signals, verify, execve. A missing command is 422 /command; so are a
+ * directory, a file without x, a missing interpreter; a bad work_dir is 422 /work_dir. report_fd (CLOEXEC) is the only
+ * fd of the caller that is kept open until execve. */
 int sandbox_enter(struct sandbox *b, int report_fd, struct err *e);
 /* For tests: the step that is made to fail with EIO, from CLOISTER_FAIL_STEP in builds with -DCLOISTER_FAULTS=ON only.
  */

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/buf.h"
+#include "isolation/rlimits.h"
 #include "isolation/spec_checks.h"
 
 enum {
@@ -27,11 +28,44 @@ enum {
 
 static const char *const ns_modes[] = {[NS_PRIVATE] = "private", [NS_HOST] = "host", NULL};
 
+static const struct record_field io_limit_fields[] = {
+    {"device", RECORD_STRING, offsetof(struct io_limit, device), RANGE(1, 255), .required = true,
+     .check = spec_check_device},
+    {"read_bps", RECORD_INT, offsetof(struct io_limit, read_bps), RANGE(1, INT64_C(1) << 50)},
+    {"write_bps", RECORD_INT, offsetof(struct io_limit, write_bps), RANGE(1, INT64_C(1) << 50)},
+    {"read_iops", RECORD_INT, offsetof(struct io_limit, read_iops), RANGE(1, UINT32_MAX)},
+    {"write_iops", RECORD_INT, offsetof(struct io_limit, write_iops), RANGE(1, UINT32_MAX)},
+};
+static const struct record_table io_limit_table = {
+    .fields = io_limit_fields, .n = COUNT(io_limit_fields), .size = sizeof(struct io_limit)};
+
+static const struct record_field io_fields[] = {
+    {"weight", RECORD_INT, offsetof(struct io_limits, weight), RANGE(1, 10000)},
+    {"limits", RECORD_OBJECT_LIST, offsetof(struct io_limits, limits), RANGE(0, SPEC_IO_LIMITS),
+     .table = &io_limit_table},
+};
+static const struct record_table io_table = {
+    .fields = io_fields, .n = COUNT(io_fields), .size = sizeof(struct io_limits)};
+
+static const struct record_field hugetlb_fields[] = {
+    {"page_size", RECORD_STRING, offsetof(struct hugetlb_limit, page_size), RANGE(1, 15), .required = true,
+     .check = spec_check_page_size},
+    {"limit", RECORD_INT, offsetof(struct hugetlb_limit, limit), RANGE(0, MEMORY_MAX), .required = true},
+};
+static const struct record_table hugetlb_table = {
+    .fields = hugetlb_fields, .n = COUNT(hugetlb_fields), .size = sizeof(struct hugetlb_limit)};
+
 static int check_resources(const struct json *j, const char *pointer, const void *at, struct err *e)
 {
     const struct resources *r = at;
     char field[RECORD_POINTER];
 
+    record_join(field, pointer, "cpu_hard_limit");
+    if (r->cpu_hard_limit && !r->cpu && !r->cores)
+        return err_field(e, field, "needs cpu or cores: they are the limit");
+    record_join(field, pointer, "swap");
+    if (r->swap && !r->memory && r->memory_max <= 0)
+        return err_field(e, field, "needs memory: it is what comes on top of it");
     if (!json_get(j, "memory_max") || r->memory_max == -1 ||
         (r->memory_max >= MEMORY_MIN && r->memory_max >= r->memory))
         return 0;
@@ -41,9 +75,15 @@ static int check_resources(const struct json *j, const char *pointer, const void
 
 static const struct record_field resource_fields[] = {
     {"cpu", RECORD_INT, IN_RESOURCES(cpu), RANGE(1, 1000000)},
+    {"cores", RECORD_INT, IN_RESOURCES(cores), RANGE(1, 1024)},
+    {"cpu_hard_limit", RECORD_BOOL, IN_RESOURCES(cpu_hard_limit)},
     {"memory", RECORD_INT, IN_RESOURCES(memory), RANGE(MEMORY_MIN, MEMORY_MAX)},
     {"memory_max", RECORD_INT, IN_RESOURCES(memory_max), RANGE(-1, MEMORY_MAX)},
+    {"swap", RECORD_INT, IN_RESOURCES(swap), RANGE(-1, MEMORY_MAX)},
     {"pids", RECORD_INT, IN_RESOURCES(pids), RANGE(1, 4194304)},
+    {"io", RECORD_OBJECT, IN_RESOURCES(io), .table = &io_table},
+    {"hugetlb", RECORD_OBJECT_LIST, IN_RESOURCES(hugetlb), RANGE(0, SPEC_HUGETLB_LIMITS), .table = &hugetlb_table},
+    {"rlimits", RECORD_CUSTOM, IN_RESOURCES(rlimits), .codec = &rlimits_codec},
 };
 static const struct record_table resource_table = {resource_fields, COUNT(resource_fields), sizeof(struct resources),
                                                    .whole = check_resources};
@@ -72,6 +112,7 @@ static const struct record_field fields[] = {
     {"cap_drop", RECORD_STRINGS, AT(cap_drop), ITEMS},
     {"no_new_privs", RECORD_BOOL, AT(no_new_privs)},
     {"resources", RECORD_OBJECT, AT(resources), .table = &resource_table},
+    {"oom_score_adj", RECORD_INT, AT(oom_score_adj), RANGE(0, 1000)},
     {"logs", RECORD_OBJECT, AT(logs), .table = &log_table},
     {"kill_signal", RECORD_SIGNAL, AT(kill_signal)},
     {"kill_timeout", RECORD_DURATION, AT(kill_timeout_ms), RANGE(0, DAY_MS)},

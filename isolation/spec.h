@@ -10,11 +10,40 @@
 
 enum ns_mode { NS_DEFAULT, NS_PRIVATE, NS_HOST };
 
-struct resources {      /* 0 = not set */
-    int64_t cpu;        /* MHz, becomes cpu.shares or cpu.weight */
-    int64_t memory;     /* MiB */
-    int64_t memory_max; /* MiB, -1 unlimited */
+struct io_limit { /* 0 = not set */
+    char *device; /* "/dev/sda" or "8:0" */
+    int64_t read_bps, write_bps, read_iops, write_iops;
+};
+
+struct io_limits {
+    int64_t weight;        /* 1-10000 */
+    struct records limits; /* struct io_limit */
+};
+
+struct hugetlb_limit {
+    char *page_size; /* "2MB" as in the name of the control file */
+    int64_t limit;   /* MiB */
+};
+
+struct rlimits { /* getrlimit(2) */
+    struct rlimit_value {
+        int resource;       /* RLIMIT_* */
+        int64_t soft, hard; /* -1: unlimited */
+    } v[16];
+    size_t n;
+};
+
+struct resources {       /* 0 = not set */
+    int64_t cpu;         /* MHz, becomes cpu.shares or cpu.weight */
+    int64_t cores;       /* whole cores for this task alone */
+    bool cpu_hard_limit; /* cpu (or cores) also bounds, by quota */
+    int64_t memory;      /* MiB */
+    int64_t memory_max;  /* MiB, -1 unlimited */
+    int64_t swap;        /* MiB beyond memory, -1 unlimited; 0 none */
     int64_t pids;
+    struct io_limits io;
+    struct records hugetlb; /* struct hugetlb_limit */
+    struct rlimits rlimits;
 };
 
 struct log_limits {
@@ -37,6 +66,7 @@ struct spec {
     struct strings cap_add, cap_drop;
     bool no_new_privs; /* default true */
     struct resources resources;
+    int64_t oom_score_adj; /* proc(5); 0 to 1000 */
     struct log_limits logs;
     int64_t kill_signal;     /* default SIGINT, as Nomad's kill_signal */
     int64_t kill_timeout_ms; /* default 5,000 */

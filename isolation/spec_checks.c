@@ -63,3 +63,24 @@ int spec_check_hostname(const char *pointer, const char *text, struct err *e)
         before = *p;
     }
 }
+
+int spec_check_device(const char *pointer, const char *text, struct err *e)
+{
+    size_t major = strspn(text, "0123456789");
+    size_t minor = text[major] == ':' ? strspn(text + major + 1, "0123456789") : 0;
+    bool numbers = major > 0 && minor > 0 && major < 8 && minor < 8 && !text[major + 1 + minor];
+
+    if (numbers || (strncmp(text, "/dev/", 5) == 0 && !strstr(text, "/..") && text[5]))
+        return 0;
+    return err_field(e, pointer, "must be a block device as \"/dev/sda\" or \"8:0\"");
+}
+
+int spec_check_page_size(const char *pointer, const char *text, struct err *e)
+{
+    size_t digits = strspn(text, "0123456789");
+    const char *unit = text + digits;
+
+    if (digits > 0 && digits < 8 && (!strcmp(unit, "KB") || !strcmp(unit, "MB") || !strcmp(unit, "GB")))
+        return 0;
+    return err_field(e, pointer, "must be a page size as \"2MB\" or \"1GB\"");
+}

@@ -4,7 +4,7 @@
 
 #include "base/err.h"
 
-enum { SPEC_NAME_MAX = 128 };
+enum { SPEC_NAME_MAX = 128, SPEC_IO_LIMITS = 8, SPEC_HUGETLB_LIMITS = 4 };
 
 int spec_check_name(const char *pointer, const char *text, struct err *e);
 int spec_check_label(const char *pointer, const char *text, struct err *e);
@@ -13,5 +13,9 @@ int spec_check_env(const char *pointer, const char *text, struct err *e);
 int spec_check_path(const char *pointer, const char *text, struct err *e);
 /* RFC 1123 section 2.1. */
 int spec_check_hostname(const char *pointer, const char *text, struct err *e);
+/* A block device: "/dev/NAME" or "MAJOR:MINOR". */
+int spec_check_device(const char *pointer, const char *text, struct err *e);
+/* As in the names of hugetlb's control files: "64KB", "2MB", "1GB". */
+int spec_check_page_size(const char *pointer, const char *text, struct err *e);
 
 #endif

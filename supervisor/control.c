@@ -55,26 +55,16 @@ static bool default_is_no_end(int signum)
            signum == SIGTSTP || signum == SIGTTIN || signum == SIGTTOU;
 }
 
+static int signal_one(void *arg, pid_t pid)
+{
+    return kill(pid, *(const int *)arg) < 0 && errno != ESRCH ? -1 : 0;
+}
+
 static int signal_all_members(struct supervision *s, int signum)
 {
-    const struct cgroup_host *h = s->args->cgroups;
-    const char *mount = h->v2_mount[0] ? h->v2_mount : h->ctl[CG_PIDS].version ? h->ctl[CG_PIDS].mount : NULL;
-    char path[512];
-    _cleanup_free_ char *text = NULL;
-    char *save = NULL;
-
-    if (!mount)
+    if (strcmp(s->args->cgroups->mode, "none") == 0)
         return kill(s->status.pid, signum);
-    snprintf(path, sizeof(path), "%s/%s/%s/cgroup.procs", mount, h->parent, s->args->id);
-    if (file_read(AT_FDCWD, path, 1 << 20, &text, NULL) < 0)
-        return -1;
-    for (char *line = strtok_r(text, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
-        long pid = strtol(line, NULL, 10);
-
-        if (pid > 0 && kill((pid_t)pid, signum) < 0 && errno != ESRCH)
-            return -1;
-    }
-    return 0;
+    return cgroup_members(s->args->cgroups, s->args->id, signal_one, &signum);
 }
 
 static void kill_task(struct supervision *s, const char *reason)

@@ -16,6 +16,7 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/file.h"
+#include "isolation/rlimits.h"
 #include "supervisor/launcher.h"
 #include "supervisor/record.h"
 #include "supervisor/supervision.h"
@@ -100,6 +101,9 @@ static int plan(struct supervision *s, struct err *e)
 
     if (sandbox_plan(&s->sandbox, &s->spec, p, s->args->id, e) < 0)
         return -1;
+    s->sandbox.cpu_mhz = cgroup_mhz(s->args->cgroups, &s->spec.resources);
+    if (rlimits_check(&s->spec.resources.rlimits, e) < 0)
+        return -1;
     return cgroup_check(s->args->cgroups, &s->spec.resources, e);
 }
 
@@ -114,7 +118,7 @@ static int prepare(struct supervision *s, struct err *e)
     if (sandbox_prepare_dirs(&s->sandbox, e) < 0)
         return -1;
     s->has_cgroup = true; /* from here there may be something to undo */
-    return cgroup_create(s->args->cgroups, s->args->id, &s->spec.resources, e);
+    return cgroup_create(s->args->cgroups, s->args->id, &s->spec.resources, s->sandbox.cores, e);
 }
 
 /* The child's answer: nothing (it has become the command), or why not. */

@@ -15,6 +15,7 @@ import pytest
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 BINARY = ROOT / os.environ.get("CLOISTER_BINARY", "build/release/cloisterd")
 CGROUP_ROOT = pathlib.Path("/sys/fs/cgroup")
+PARTS = ("share", "reserve")  # of our group in the v2 tree and in v1's cpuset
 
 
 class UnixConnection(http.client.HTTPConnection):
@@ -142,7 +143,10 @@ class Daemon:
         return [*CGROUP_ROOT.glob(self.parent), *CGROUP_ROOT.glob(f"*/{self.parent}")]
 
     def groups(self):
-        return [str(p) for top in self.parents() for p in top.glob("*") if p.is_dir()]
+        children = [p for top in self.parents() for p in top.glob("*") if p.is_dir()]
+        parts = [p for p in children if p.name in PARTS]
+        return [str(p) for p in children if p not in parts] + \
+            [str(p) for part in parts for p in part.glob("*") if p.is_dir()]
 
     def processes(self):
         """Every process in one of our groups."""
@@ -191,6 +195,9 @@ class Daemon:
 
     def discard(self):
         for group in self.parents():
+            for part in PARTS:
+                if (group / part).exists():
+                    (group / part).rmdir()
             group.rmdir()
         self.log.close()
         shutil.rmtree(self.dir)

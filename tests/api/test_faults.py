@@ -5,8 +5,8 @@ import pytest
 
 from conftest import ROOT, Daemon
 
-STEPS = ["mount_propagation", "rootfs", "volumes", "dev", "proc", "sys", "pivot_root", "hostname", "rlimits", "work_dir",
-         "command", "groups", "capabilities", "no_new_privs", "signals", "close_fds", "verify", "execve"]
+STEPS = ["mount_propagation", "rootfs", "volumes", "dev", "proc", "sys", "pivot_root", "hostname", "oom_score_adj",
+         "work_dir", "command", "rlimits", "groups", "capabilities", "no_new_privs", "signals", "close_fds", "verify", "execve"]
 
 
 @pytest.fixture(scope="module")
