@@ -1,4 +1,4 @@
-/* POST /v1/tasks/{id}/signal and /stop. */
+/* POST /v1/tasks/{id}/signal, /stop, /restart, /pause and /resume. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,7 +13,7 @@ struct order {         /* a request that waits for the supervisor */
     struct request *q; /* NULL when the client has left */
     struct registry *registry;
     char id[ID_LEN + 1];
-    bool busy, wait_exited, is_signal;
+    bool busy, wait_exited, is_signal, is_change;
     struct subscription *subscription;
 };
 
@@ -68,7 +68,7 @@ static void on_done(void *arg, const struct err *e)
     else if (o->is_signal)
         reply_empty(o->q, 204);
     else if (!o->wait_exited)
-        reply_view(o, 202);
+        reply_view(o, o->is_change ? 200 : 202);
     else if (!t || task_ended(t))
         reply_view(o, 200);
 }
@@ -190,4 +190,51 @@ void task_stop(struct request *q)
     if (wait_exited)
         o->subscription = registry_subscribe(o->registry, on_change, o);
     registry_stop(o->registry, t, signum, timeout, on_done, o);
+}
+
+void task_restart(struct request *q)
+{
+    struct err e = {0};
+    int signum = 0;
+    int64_t timeout = -1;
+    bool ignored;
+    struct task *t = request_task(q);
+
+    if (!t)
+        return;
+    if (stop_body(q, &signum, &timeout, &ignored, &e) == 0 && signum)
+        err_field(&e, "/signal", "unknown field");
+    if (e.status) {
+        reply_problem(q, &e);
+        return;
+    }
+    struct order *o = order_new(q, t);
+    registry_restart(o->registry, t, timeout, on_done, o);
+}
+
+static void pause_or_resume(struct request *q, bool paused)
+{
+    struct err e = {0};
+    struct task *t = request_task(q);
+
+    if (!t)
+        return;
+    _cleanup_json_ struct json *j = body_object(q, true, &e);
+    if (!j || only_fields(j, "", "", &e) < 0) {
+        reply_problem(q, &e);
+        return;
+    }
+    struct order *o = order_new(q, t);
+    o->is_change = true;
+    registry_pause(o->registry, t, paused, on_done, o);
+}
+
+void task_pause(struct request *q)
+{
+    pause_or_resume(q, true);
+}
+
+void task_resume(struct request *q)
+{
+    pause_or_resume(q, false);
 }

@@ -77,7 +77,7 @@ static void on_change(void *arg, struct task *t)
 
     if (strcmp(t->id, c->id) != 0 || t->deleting)
         return;
-    if (t->state == TASK_FAILED) {
+    if (t->state == TASK_FAILED && t->status.restarts == 0) {
         fail(c, t);
     } else if (task_ended(t) || (!c->wait_exited && t->state != TASK_STARTING)) {
         stop_waiting(c);

@@ -134,7 +134,7 @@ void metrics_get(struct request *q)
     metric(&b, "cloister_driver_available", "gauge", "Whether this host can run tasks.");
     buf_printf(&b, "cloister_driver_available{driver=\"exec\"} %d\n", registry_attributes(r)->driver_exec);
     metric(&b, "cloister_tasks", "gauge", "Tasks by state.");
-    for (int s = TASK_PENDING; s <= TASK_LOST; s++)
+    for (int s = TASK_PENDING; s < TASK_STATES; s++)
         buf_printf(&b, "cloister_tasks{state=\"%s\"} %zu\n", task_state_name((enum task_state)s),
                    registry_count(r, (enum task_state)s));
     metric(&b, "cloister_task_starts_total", "counter", "Tasks taken since the server process started.");

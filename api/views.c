@@ -39,7 +39,7 @@ static struct json *exit_view(const struct task *t)
     json_set_string(j, "reason", x->reason);
     set_time(j, "started_at", x->started_at);
     set_time(j, "finished_at", x->finished_at);
-    if (t->state == TASK_EXITED)
+    if (t->state != TASK_LOST)
         json_set(j, "usage", usage_view(&x->usage));
     return j;
 }
@@ -47,7 +47,7 @@ static struct json *exit_view(const struct task *t)
 struct json *task_view(const struct task *t)
 {
     struct json *j = json_object();
-    bool runs = t->state == TASK_RUNNING || t->state == TASK_STOPPING;
+    bool runs = t->state == TASK_RUNNING || t->state == TASK_STOPPING || t->state == TASK_PAUSED;
 
     json_set_string(j, "id", t->id);
     json_set_string(j, "name", t->spec.name);
@@ -58,6 +58,11 @@ struct json *task_view(const struct task *t)
     json_set(j, "pid", runs ? json_new_int(t->status.pid) : json_new_null());
     if (t->state == TASK_EXITED || t->state == TASK_LOST)
         json_set(j, "exit", exit_view(t));
+    else if (t->status.exit.finished_at > 0)
+        json_set(j, "last_exit", exit_view(t));
+    json_set_int(j, "restarts", t->status.restarts);
+    if (t->state == TASK_RESTARTING)
+        set_time(j, "next_start_at", t->status.next_start_at);
     if (t->state == TASK_FAILED)
         json_set(j, "error", problem_json(&t->status.err));
     json_set(j, "spec", spec_encode(&t->spec));

@@ -216,6 +216,32 @@ void json_set_bool(struct json *object, const char *key, bool v)
     json_set(object, key, json_new_bool(v));
 }
 
+struct json *json_dup(const struct json *j)
+{
+    return made(cJSON_Duplicate(in(j), true));
+}
+
+/* The members of target that the patch leaves, changed where it says so; then those that are new. */
+struct json *json_merge(const struct json *target, const struct json *patch)
+{
+    if (json_type(patch) != JSON_OBJECT)
+        return json_dup(patch);
+    struct json *out = json_object();
+    bool is_object = target && json_type(target) == JSON_OBJECT;
+    for (const struct json *m = is_object ? json_first(target) : NULL; m; m = json_next(m)) {
+        const struct json *change = json_get(patch, json_key(m));
+
+        if (!change)
+            json_set(out, json_key(m), json_dup(m));
+        else if (json_type(change) != JSON_NULL)
+            json_set(out, json_key(m), json_merge(m, change));
+    }
+    for (const struct json *m = json_first(patch); m; m = json_next(m))
+        if (json_type(m) != JSON_NULL && !(is_object && json_get(target, json_key(m))))
+            json_set(out, json_key(m), json_merge(NULL, m));
+    return out;
+}
+
 char *json_print(const struct json *j)
 {
     char *text = cJSON_PrintUnformatted(in(j));

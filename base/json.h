@@ -49,6 +49,9 @@ void json_push(struct json *array, struct json *v);
 void json_set_string(struct json *object, const char *key, const char *v);
 void json_set_int(struct json *object, const char *key, int64_t v);
 void json_set_bool(struct json *object, const char *key, bool v);
+struct json *json_dup(const struct json *j); /* deep; caller frees */
+/* target changed by a JSON merge patch (RFC 7396); both stay the caller's, who frees the result. */
+struct json *json_merge(const struct json *target, const struct json *patch);
 /* Compact text; the caller frees it. */
 char *json_print(const struct json *j);
 

@@ -197,16 +197,9 @@ static bool has_line(const char *text, const char *line)
 }
 
 /* The kernel may round or clamp a value, and libcgroup skips what it takes for unchanged. */
-static int verify(const struct cgroup_host *h, const char *id, const struct cg_value *v, size_t n, struct err *e)
+int cg_verify(const struct cgroup_host *h, const char *id, const struct cg_value *v, size_t n, struct err *e)
 {
     char dir[CG_PATH], text[READ_BACK];
-    const char *mounts[CG_TREES];
-    size_t trees = cg_trees(h, mounts);
-    for (size_t i = 0; i < trees; i++) {
-        cg_dir(h, mounts[i], id, dir);
-        if (!cg_has(dir, "cgroup.procs"))
-            return err_step(e, "cgroup_create", ENOENT, "the control group %s is not there", dir);
-    }
     for (size_t i = 0; i < n; i++) {
         cg_dir(h, h->ctl[v[i].ctl].mount, id, dir);
         if (cg_read(dir, v[i].file, text, sizeof(text)) < 0)
@@ -215,6 +208,20 @@ static int verify(const struct cgroup_host *h, const char *id, const struct cg_v
             return err_step(e, "cgroup_create", EINVAL, "%s is %.64s, not %s", v[i].file, text, v[i].text);
     }
     return 0;
+}
+
+/* libcgroup can say that it has made a group where it has not. */
+static int verify(const struct cgroup_host *h, const char *id, const struct cg_value *v, size_t n, struct err *e)
+{
+    char dir[CG_PATH];
+    const char *mounts[CG_TREES];
+    size_t trees = cg_trees(h, mounts);
+    for (size_t i = 0; i < trees; i++) {
+        cg_dir(h, mounts[i], id, dir);
+        if (!cg_has(dir, "cgroup.procs"))
+            return err_step(e, "cgroup_create", ENOENT, "the control group %s is not there", dir);
+    }
+    return cg_verify(h, id, v, n, e);
 }
 
 int cgroup_create(const struct cgroup_host *h, const char *id, const struct resources *r, char cores[CGROUP_CORES_TEXT],

@@ -62,6 +62,13 @@ int cgroup_attach(const struct cgroup_host *h, const char *id, pid_t pid, struct
 /* SIGKILLs all members (cgroup.kill, else freezer: freeze, kill, thaw, repeat) until the group is empty or timeout_ms
  * has passed: -1 with errno ETIMEDOUT. A group that is not there is success. */
 int cgroup_kill(const struct cgroup_host *h, const char *id, int64_t timeout_ms);
+/* Freezes or thaws all members, by v2's cgroup.freeze or v1's freezer, and waits up to 2 s until they are. 0, or -1
+ * with errno: ENOTSUP when this host has neither, ETIMEDOUT when some would not. */
+int cgroup_freeze(const struct cgroup_host *h, const char *id, bool frozen);
+/* Gives the group the limits r instead of before, read back; on failure those of before are put back: 409 when they
+ * cannot be taken now (memory that is in use), else step "cgroup_update". */
+int cgroup_update(const struct cgroup_host *h, const char *id, const struct resources *before,
+                  const struct resources *r, struct err *e);
 bool cgroup_populated(const struct cgroup_host *h, const char *id);
 /* Values not told by the kernel are -1. Read oom_kills after the last process is gone and before removal. */
 void cgroup_usage(const struct cgroup_host *h, const char *id, struct cgroup_usage *u);

@@ -60,6 +60,11 @@ void cg_hugetlb_file(const struct cgroup_host *h, const char *page_size, char ou
 /* Whether groups below our parent will have this file of the controller. */
 bool cg_child_has(const struct cgroup_host *h, enum cgroup_controller c, const char *file);
 
+/* cgroup.c */
+
+/* Whether each file holds its value. 0, or -1 with step "cgroup_create". */
+int cg_verify(const struct cgroup_host *h, const char *id, const struct cg_value *v, size_t n, struct err *e);
+
 /* cgroup_cpuset.c: shared and reserved cores. */
 
 /* Makes the parts share and reserve; gives up the controller where it cannot serve. */

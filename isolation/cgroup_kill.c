@@ -13,7 +13,7 @@
 #include "base/clock.h"
 #include "isolation/cgroup_internal.h"
 
-enum { SLEEP_MIN_MS = 1, SLEEP_MAX_MS = 20, FREEZE_ROUNDS = 20, SWEEP_AFTER = 8 };
+enum { SLEEP_MIN_MS = 1, SLEEP_MAX_MS = 20, FREEZE_ROUNDS = 20, FREEZE_MS = 2000, SWEEP_AFTER = 8 };
 
 static void sleep_ms(int64_t ms)
 {
@@ -103,6 +103,40 @@ static void freeze(const struct cgroup_host *h, const char *id, bool frozen)
             return;
         sleep_ms(SLEEP_MIN_MS);
     }
+}
+
+static bool is_frozen(const struct cgroup_host *h, const char *id, bool frozen)
+{
+    char dir[CG_PATH], text[256];
+    if (h->v2_mount[0]) {
+        cg_dir(h, h->v2_mount, id, dir);
+        return cg_read(dir, "cgroup.events", text, sizeof(text)) == 0 && strstr(text, frozen ? "frozen 1" : "frozen 0");
+    }
+    cg_dir(h, h->ctl[CG_FREEZER].mount, id, dir);
+    return cg_read(dir, "freezer.state", text, sizeof(text)) == 0 && !strcmp(text, frozen ? "FROZEN" : "THAWED");
+}
+
+int cgroup_freeze(const struct cgroup_host *h, const char *id, bool frozen)
+{
+    char dir[CG_PATH];
+    bool v2 = h->v2_mount[0];
+    if (!v2 && h->ctl[CG_FREEZER].version != 1) {
+        errno = ENOTSUP;
+        return -1;
+    }
+    cg_dir(h, v2 ? h->v2_mount : h->ctl[CG_FREEZER].mount, id, dir);
+    const char *file = v2 ? "cgroup.freeze" : "freezer.state";
+    const char *text = v2 ? (frozen ? "1" : "0") : frozen ? "FROZEN" : "THAWED";
+    int64_t deadline = clock_mono_ms() + FREEZE_MS;
+    do {
+        if (cg_write(dir, file, text) < 0)
+            return -1;
+        if (is_frozen(h, id, frozen))
+            return 0;
+        sleep_ms(SLEEP_MIN_MS);
+    } while (clock_mono_ms() < deadline);
+    errno = ETIMEDOUT;
+    return -1;
 }
 
 static int kill_one(void *arg, pid_t pid)

@@ -19,6 +19,7 @@ enum {
     DAY_MS = 24 * 60 * 60 * 1000
 };
 
+#define YEAR_MS (INT64_C(365) * DAY_MS)
 #define COUNT(a) (sizeof(a) / sizeof((a)[0]))
 #define AT(member) .offset = offsetof(struct spec, member)
 #define IN_RESOURCES(member) .offset = offsetof(struct resources, member)
@@ -96,6 +97,38 @@ static const struct record_field log_fields[] = {
 static const struct record_table log_table = {
     .fields = log_fields, .n = COUNT(log_fields), .size = sizeof(struct log_limits)};
 
+static const char *const restart_modes[] = {[RESTART_FAIL] = "fail", [RESTART_DELAY] = "delay", NULL};
+static const char *const restart_conditions[] = {
+    [RESTART_ON_FAILURE] = "on_failure", [RESTART_ALWAYS] = "always", NULL};
+static const char *const delay_functions[] = {
+    [DELAY_CONSTANT] = "constant", [DELAY_EXPONENTIAL] = "exponential", [DELAY_FIBONACCI] = "fibonacci", NULL};
+
+static int check_restart(const struct json *j, const char *pointer, const void *at, struct err *e)
+{
+    const struct restart_policy *r = at;
+    char field[RECORD_POINTER];
+
+    (void)j;
+    record_join(field, pointer, "interval");
+    if (r->attempts > 0 && r->mode == RESTART_DELAY && r->delay_ms > r->interval_ms / r->attempts)
+        return err_field(e, field, "must have room for all attempts with their delay, in mode delay");
+    return 0;
+}
+
+static const struct record_field restart_fields[] = {
+    {"attempts", RECORD_INT, offsetof(struct restart_policy, attempts), RANGE(0, 1000000)},
+    {"interval", RECORD_DURATION, offsetof(struct restart_policy, interval_ms), RANGE(5000, YEAR_MS)},
+    {"delay", RECORD_DURATION, offsetof(struct restart_policy, delay_ms), RANGE(0, DAY_MS)},
+    {"mode", RECORD_ENUM, offsetof(struct restart_policy, mode), .names = restart_modes},
+    {"condition", RECORD_ENUM, offsetof(struct restart_policy, condition), .names = restart_conditions},
+    {"delay_function", RECORD_ENUM, offsetof(struct restart_policy, delay_function), .names = delay_functions},
+    {"max_delay", RECORD_DURATION, offsetof(struct restart_policy, max_delay_ms), RANGE(0, DAY_MS)},
+};
+static const struct record_table restart_table = {.fields = restart_fields,
+                                                  .n = COUNT(restart_fields),
+                                                  .size = sizeof(struct restart_policy),
+                                                  .whole = check_restart};
+
 static const struct record_field fields[] = {
     {"command", RECORD_STRING, AT(command), RANGE(1, PATH_MAX_LEN), .required = true},
     {"args", RECORD_STRINGS, AT(args), ITEMS},
@@ -116,6 +149,10 @@ static const struct record_field fields[] = {
     {"logs", RECORD_OBJECT, AT(logs), .table = &log_table},
     {"kill_signal", RECORD_SIGNAL, AT(kill_signal)},
     {"kill_timeout", RECORD_DURATION, AT(kill_timeout_ms), RANGE(0, DAY_MS)},
+    {"timeout", RECORD_DURATION, AT(timeout_ms), RANGE(0, YEAR_MS)},
+    {"cpu_timeout", RECORD_DURATION, AT(cpu_timeout_ms), RANGE(0, YEAR_MS)},
+    {"ttl", RECORD_DURATION, AT(ttl_ms), RANGE(0, YEAR_MS)},
+    {"restart", RECORD_OBJECT, AT(restart), .table = &restart_table},
 };
 static const struct record_table table = {.fields = fields, .n = COUNT(fields), .size = sizeof(struct spec)};
 
@@ -144,6 +181,14 @@ static char *default_name(const char *command)
 int spec_decode(const struct json *j, struct spec *s, struct err *e)
 {
     *s = (struct spec){.no_new_privs = true, .kill_signal = SIGINT, .kill_timeout_ms = 5000};
+    s->restart = (struct restart_policy){
+        .interval_ms = 30 * 60 * 1000,
+        .delay_ms = 15 * 1000,
+        .mode = RESTART_FAIL,
+        .condition = RESTART_ON_FAILURE,
+        .delay_function = DELAY_CONSTANT,
+        .max_delay_ms = 60 * 60 * 1000,
+    };
     s->logs.max_files = 10;
     s->logs.max_file_size = 10;
     if (record_decode(&table, j, "", s, e) < 0)

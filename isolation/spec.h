@@ -52,6 +52,20 @@ struct log_limits {
     bool disabled;
 };
 
+enum restart_mode { RESTART_FAIL = 1, RESTART_DELAY };
+enum restart_condition { RESTART_ON_FAILURE = 1, RESTART_ALWAYS };
+enum delay_function { DELAY_CONSTANT = 1, DELAY_EXPONENTIAL, DELAY_FIBONACCI };
+
+struct restart_policy {     /* as Nomad's restart block; the last three as its reschedule block and Docker's policies */
+    int64_t attempts;       /* within interval; 0: never */
+    int64_t interval_ms;    /* default 30m */
+    int64_t delay_ms;       /* default 15s, plus up to a quarter at random */
+    enum restart_mode mode; /* when the attempts are used up: give up, or wait for the interval's end */
+    enum restart_condition condition;
+    enum delay_function delay_function;
+    int64_t max_delay_ms; /* bound of a growing delay, default 1h */
+};
+
 struct spec {
     char *command; /* the only required field */
     struct strings args;
@@ -70,6 +84,10 @@ struct spec {
     struct log_limits logs;
     int64_t kill_signal;     /* default SIGINT, as Nomad's kill_signal */
     int64_t kill_timeout_ms; /* default 5,000 */
+    int64_t timeout_ms;      /* since the first start, restarts included; 0 none */
+    int64_t cpu_timeout_ms;  /* CPU time of one run; 0 none */
+    int64_t ttl_ms;          /* an ended task is removed after it; 0 never */
+    struct restart_policy restart;
 };
 
 /* Decodes and validates by the field table; unknown fields, wrong types, out-of-range values: 422 with the pointer.

@@ -66,7 +66,8 @@ int guard_content_type(const char *type, bool is_unix, struct err *e)
     if (!type)
         return 0;
     size_t n = strcspn(type, "; ");
-    if (n == 16 && strncasecmp(type, "application/json", n) == 0)
+    if ((n == 16 && strncasecmp(type, "application/json", n) == 0) ||
+        (n == 28 && strncasecmp(type, "application/merge-patch+json", n) == 0))
         return 0;
     /* What plain `curl -d` sends. On TCP it stays refused: a web page may send it across origins without asking. */
     if (is_unix && n == 33 && strncasecmp(type, "application/x-www-form-urlencoded", n) == 0)

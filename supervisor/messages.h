@@ -31,7 +31,7 @@ struct launcher_reply {
     struct err err; /* status 0: done */
 };
 
-enum run_state { RUN_STARTING = 1, RUN_RUNNING, RUN_EXITED, RUN_FAILED };
+enum run_state { RUN_STARTING = 1, RUN_RUNNING, RUN_EXITED, RUN_FAILED, RUN_RESTARTING };
 
 struct exit_info {
     int32_t code;   /* 0-255, or -1 when a signal ended it */
@@ -52,12 +52,22 @@ struct run_status {
     uint64_t pid_start; /* field 22 of /proc/PID/stat */
     int64_t started_at;
     uint8_t stopping;
-    struct exit_info exit; /* RUN_EXITED */
+    struct exit_info exit; /* RUN_EXITED; while it is restarted, of the last run */
     struct err err;        /* RUN_FAILED */
+    uint8_t paused;
+    uint32_t restarts;     /* starts after the first */
+    int64_t next_start_at; /* RUN_RESTARTING: CLOCK_REALTIME, ns */
 };
 
 /* server -> supervisor */
-enum supervisor_op { SUP_SIGNAL = 1, SUP_STOP };
+enum supervisor_op {
+    SUP_SIGNAL = 1,
+    SUP_STOP,
+    SUP_RESTART, /* ends the run as SUP_STOP does, and starts at once */
+    SUP_PAUSE,
+    SUP_RESUME,
+    SUP_UPDATE, /* fd: memfd with the whole new spec; only what can change while it runs differs */
+};
 
 struct supervisor_request {
     uint32_t version, op;

@@ -57,6 +57,7 @@ static int stdio_open(struct supervision *s, struct stdio *io, struct err *e)
         return err_step(e, "stdio", errno, "cannot make the task's standard streams");
     for (int i = 0; i < 2; i++) {
         struct capture *c = &s->capture[i];
+        uint64_t cursor = c->cursor, lost = c->lost; /* go on from run to run */
 
         /* The task may open /dev/stdout by name, so the pipe belongs to its user. */
         if (fchown(io->out[i][1], s->sandbox.who.uid, s->sandbox.who.gid) < 0 ||
@@ -66,6 +67,8 @@ static int stdio_open(struct supervision *s, struct stdio *io, struct err *e)
             .pipe_fd = -1,
             .dir_fd = s->logs_dir_fd,
             .stream = i == 0 ? "stdout" : "stderr",
+            .cursor = cursor,
+            .lost = lost,
             .max_size = s->spec.logs.max_file_size << 20,
             .max_files = s->spec.logs.max_files,
             .gid = s->args->policy->server_gid,
@@ -111,6 +114,8 @@ static int prepare(struct supervision *s, struct err *e)
 {
     if (mkdirat(s->task_dir_fd, "logs", 0750) < 0 && errno != EEXIST)
         return err_step(e, "task_directory", errno, "cannot make logs");
+    if (s->logs_dir_fd >= 0)
+        close(s->logs_dir_fd);
     s->logs_dir_fd = openat(s->task_dir_fd, "logs", O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
     if (s->logs_dir_fd < 0 || fchown(s->logs_dir_fd, 0, s->args->policy->server_gid) < 0 ||
         fchmod(s->logs_dir_fd, 0750) < 0)

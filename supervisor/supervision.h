@@ -6,9 +6,10 @@
 #include "isolation/sandbox.h"
 #include "supervisor/capture.h"
 #include "supervisor/messages.h"
+#include "supervisor/restart.h"
 #include "supervisor/supervisor.h"
 
-enum { CLIENTS_MAX = 8, END_KILL_MS = 10000 };
+enum { CLIENTS_MAX = 8, END_KILL_MS = 10000, SPEC_MAX = 8 << 20 };
 
 struct supervision;
 
@@ -29,14 +30,47 @@ struct supervision {
     struct capture capture[2];
     bool main_reaped, has_cgroup, has_dirs;
     int wait_status;
-    struct loop_source *stop_timer; /* kill_timeout */
-    const char *kill_reason;        /* why we killed it ourselves, or NULL */
+    struct loop_source *child_source; /* the watch of signal_fd */
+    struct loop_source *stop_timer;   /* kill_timeout */
+    const char *kill_reason;          /* why we killed it ourselves, or NULL */
+    /* lifecycle.c */
+    struct restart_history history;
+    int64_t first_started_ms; /* CLOCK_BOOTTIME; timeout counts from here */
+    struct loop_source *timeout_timer, *cpu_timer, *restart_timer;
+    bool restart_asked; /* this run is ended to start the next one */
 };
 
 /* start.c: plans, prepares and starts the task; on return 0 it runs (execve done). Undoes everything on failure. */
 int supervision_start(struct supervision *s, struct err *e);
 /* Kills and removes what the start made on the host, except the directory (the launcher removes that). */
 void supervision_undo(struct supervision *s);
+
+/* supervisor.c: the output and the end of the run that supervision_start has begun. */
+int supervision_watch(struct supervision *s);
+/* The task's end, as status tells it: recorded, told, and the supervisor ends. */
+void supervision_finish(struct supervision *s);
+
+/* stop.c */
+/* Sends the stop signal (0: the spec's), then kills after timeout_ms (-1: the spec's). reason is static text for the
+ * exit; NULL: what the stop itself has come to. */
+void supervision_stop(struct supervision *s, int signum, int64_t timeout_ms, const char *reason, struct err *e);
+/* Freezes or thaws the task's group. 409 when it does not run. */
+void supervision_pause(struct supervision *s, bool paused, struct err *e);
+int supervision_signal(struct supervision *s, int signum, bool all);
+
+/* lifecycle.c */
+/* A run has begun: its timers are set. */
+void lifecycle_started(struct supervision *s);
+/* A run has ended and status.exit tells how: true when another will follow. */
+bool lifecycle_continues(struct supervision *s);
+/* The spec has changed: its timers are set again. */
+void lifecycle_updated(struct supervision *s);
+void lifecycle_restart(struct supervision *s, int64_t timeout_ms, struct err *e);
+/* A stop while it waits to be restarted: there is nothing to kill. */
+void lifecycle_give_up(struct supervision *s, const char *reason);
+
+/* update.c: takes over the spec in the memfd, which stays the caller's. 409 and 422 leave all as it was. */
+void supervision_update(struct supervision *s, int spec_fd, struct err *e);
 
 /* control.c */
 int control_init(struct supervision *s, struct err *e);

@@ -21,7 +21,7 @@
 #include "supervisor/record.h"
 #include "supervisor/supervision.h"
 
-enum { RECORD_RETRY_MS = 1000, SPEC_MAX = 8 << 20, TRIM_AFTER_MS = 500 };
+enum { RECORD_RETRY_MS = 1000, TRIM_AFTER_MS = 500 };
 
 /* Only the standard streams and our three fds stay, at 3 to 5: nothing of the launcher's can reach the task. */
 static void keep_fds(struct supervisor_args *a)
@@ -70,7 +70,7 @@ static void describe_end(struct supervision *s)
 }
 
 /* The record is written before anybody is told; without room on the disk it is tried again. */
-static void tell_end(void *arg, uint32_t events)
+static void finish(void *arg, uint32_t events)
 {
     struct supervision *s = arg;
     char path[256];
@@ -78,7 +78,7 @@ static void tell_end(void *arg, uint32_t events)
     (void)events;
     if (record_write(s->task_dir_fd, &s->status) < 0) {
         log_error("task %s: cannot write its record: %s", s->args->id, strerror(errno));
-        loop_add_timer(s->loop, RECORD_RETRY_MS, tell_end, s);
+        loop_add_timer(s->loop, RECORD_RETRY_MS, finish, s);
         return;
     }
     control_broadcast(s);
@@ -87,10 +87,17 @@ static void tell_end(void *arg, uint32_t events)
     loop_stop(s->loop, 0);
 }
 
+void supervision_finish(struct supervision *s)
+{
+    finish(s, 0);
+}
+
 static void on_end(struct supervision *s)
 {
     loop_remove(s->stop_timer);
     s->stop_timer = NULL;
+    loop_remove(s->child_source);
+    s->child_source = NULL;
     if (cgroup_kill(s->args->cgroups, s->args->id, END_KILL_MS) < 0)
         log_error("task %s: processes are left that cannot be killed", s->args->id);
     for (int i = 0; i < 2; i++) { /* all writers are gone: what the pipe still holds is the last of the output */
@@ -99,11 +106,15 @@ static void on_end(struct supervision *s)
         for (int turns = 0; s->capture[i].pipe_fd >= 0 && turns < 4 && capture_pump(&s->capture[i]) > 0; turns++)
             ;
         capture_close(&s->capture[i]);
+        if (s->capture[i].pipe_fd >= 0)
+            close(s->capture[i].pipe_fd);
+        s->capture[i].pipe_fd = -1;
     }
     describe_end(s);
     if (cgroup_remove(s->args->cgroups, s->args->id) < 0)
         log_error("task %s: its cgroup could not be removed: %s", s->args->id, strerror(errno));
-    tell_end(s, 0);
+    if (!lifecycle_continues(s))
+        supervision_finish(s);
 }
 
 static void on_child(void *arg, uint32_t events)
@@ -165,7 +176,7 @@ static int init(struct supervision *s, struct err *e)
     return 0;
 }
 
-static int watch(struct supervision *s)
+int supervision_watch(struct supervision *s)
 {
     for (int i = 0; i < 2; i++) {
         struct capture *c = &s->capture[i];
@@ -174,7 +185,8 @@ static int watch(struct supervision *s)
         if (!c->source)
             return -1;
     }
-    return loop_add_fd(s->loop, s->signal_fd, EPOLLIN, on_child, s) ? 0 : -1;
+    s->child_source = loop_add_fd(s->loop, s->signal_fd, EPOLLIN, on_child, s);
+    return s->child_source ? 0 : -1;
 }
 
 /* A start that failed leaves a record and nothing else; the server removes the directory. */
@@ -211,12 +223,13 @@ _Noreturn void supervisor_main(const struct supervisor_args *given)
         tell_failure(&s, &e);
         _exit(1);
     }
-    if (watch(&s) < 0 || record_write(s.task_dir_fd, &s.status) < 0) {
+    if (supervision_watch(&s) < 0 || record_write(s.task_dir_fd, &s.status) < 0) {
         err_step(&e, "record", errno, "cannot watch or record the task");
         supervision_undo(&s);
         tell_failure(&s, &e);
         _exit(1);
     }
+    lifecycle_started(&s);
     control_broadcast(&s);
     loop_add_timer(s.loop, TRIM_AFTER_MS, on_trim, NULL);
     _exit(loop_run(s.loop));

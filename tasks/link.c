@@ -127,8 +127,7 @@ static int attach(struct registry *r, struct task *t, int *fd)
     return 0;
 }
 
-/* The spec in memory that nobody can change any more: the supervisor reads it with all power. */
-static int spec_memfd(const char *text)
+int link_spec_memfd(const char *text)
 {
     _cleanup_close_ int fd = memfd_create("spec", MFD_CLOEXEC | MFD_ALLOW_SEALING);
 
@@ -141,7 +140,7 @@ static int spec_memfd(const char *text)
 int link_launch(struct registry *r, struct task *t, const char *spec_json, struct err *e)
 {
     int pair[2];
-    _cleanup_close_ int spec = spec_memfd(spec_json);
+    _cleanup_close_ int spec = link_spec_memfd(spec_json);
 
     if (spec < 0 || socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) < 0)
         return err_set(e, 503, "no_resources", "cannot start a task: %s", strerror(errno));
@@ -168,7 +167,7 @@ int link_adopt(struct registry *r, struct task *t)
     return attach(r, t, &fd);
 }
 
-void link_request(struct task *t, struct supervisor_request *q, registry_done done, void *arg)
+void link_request(struct task *t, struct supervisor_request *q, int fd, registry_done done, void *arg)
 {
     struct err e = {0};
 
@@ -179,7 +178,7 @@ void link_request(struct task *t, struct supervisor_request *q, registry_done do
     }
     q->version = PROTOCOL_VERSION;
     q->serial = ++t->link->serial;
-    if (msg_send(t->link->fd, q, sizeof(*q), NULL, 0) < 0) {
+    if (msg_send(t->link->fd, q, sizeof(*q), &fd, fd >= 0 ? 1 : 0) < 0) {
         if (errno == EPIPE || errno == ECONNRESET)
             err_set(&e, 409, "task_ended", "the task has ended");
         else

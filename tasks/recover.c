@@ -20,7 +20,9 @@ static enum task_state state_of(const struct run_status *s, enum task_state othe
     case RUN_STARTING:
         return TASK_STARTING;
     case RUN_RUNNING:
-        return s->stopping ? TASK_STOPPING : TASK_RUNNING;
+        return s->stopping ? TASK_STOPPING : s->paused ? TASK_PAUSED : TASK_RUNNING;
+    case RUN_RESTARTING:
+        return TASK_RESTARTING;
     case RUN_EXITED:
         return TASK_EXITED;
     case RUN_FAILED:
@@ -111,7 +113,7 @@ static void load(void *arg, const struct task_row *row)
         return;
     }
     memcpy(t->id, row->id, sizeof(t->id));
-    t->state = row->state >= TASK_PENDING && row->state <= TASK_LOST ? (enum task_state)row->state : TASK_LOST;
+    t->state = row->state >= TASK_PENDING && row->state < TASK_STATES ? (enum task_state)row->state : TASK_LOST;
     t->version = row->version;
     t->created_at = row->created_at;
     t->status = row->status;
@@ -125,7 +127,9 @@ int recover_all(struct registry *r, struct err *e)
     if (store_each(r->store, load, r, e) < 0)
         return -1;
     for (struct task *t = r->first; t; t = t->next)
-        if (!task_ended(t) && link_adopt(r, t) < 0)
+        if (!task_ended(t) && link_adopt(r, t) == 0)
+            update_again(t);
+        else if (!task_ended(t))
             recover_dead(r, t);
     return 0;
 }

@@ -37,6 +37,13 @@ typedef void (*registry_done)(void *arg, const struct err *e);
 void registry_signal(struct registry *r, struct task *t, int signum, bool all, registry_done done, void *arg);
 /* signum 0 and timeout -1 take the spec's. Done when the supervisor took it (the end comes as a state change). */
 void registry_stop(struct registry *r, struct task *t, int signum, int64_t timeout_ms, registry_done done, void *arg);
+/* Ends the run (timeout -1: the spec's kill_timeout) and starts the next at once; done when it was taken. */
+void registry_restart(struct registry *r, struct task *t, int64_t timeout_ms, registry_done done, void *arg);
+/* Freezes or thaws the task; done when it is. */
+void registry_pause(struct registry *r, struct task *t, bool paused, registry_done done, void *arg);
+/* Takes over *s (moved) as the task's spec: stored first, then applied by its supervisor when it lives. When that fails
+ * the old one is stored again. 409 while another change is under way. */
+void registry_update(struct registry *r, struct task *t, struct spec *s, registry_done done, void *arg);
 /* Removes an ended task and its files; *t is freed before done runs. 409 when it has not ended. */
 void registry_remove(struct registry *r, struct task *t, registry_done done, void *arg);
 

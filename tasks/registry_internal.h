@@ -52,11 +52,18 @@ int link_launch(struct registry *r, struct task *t, const char *spec_json, struc
 int link_adopt(struct registry *r, struct task *t); /* -1 with errno when no supervisor answers there */
 /* Calls every pending done with e. */
 void link_close(struct task *t, const struct err *e);
-void link_request(struct task *t, struct supervisor_request *q, registry_done done, void *arg);
+/* fd goes along and stays the caller's; -1: none. */
+void link_request(struct task *t, struct supervisor_request *q, int fd, registry_done done, void *arg);
+/* The spec in memory that nobody can change any more: the supervisor reads it with all power. fd or -1. */
+int link_spec_memfd(const char *text);
 
 /* launcher.c: the launcher. */
 int launcher_watch(struct registry *r, struct err *e);
 int launcher_ask(struct registry *r, enum launcher_op op, const char *id, const int *fds, size_t n, struct err *e);
+
+/* update.c: sends the stored spec to a supervisor that has just been found again: the server may have died between
+ * storing a change and telling it. */
+void update_again(struct task *t);
 
 /* recover.c */
 /* The supervisor of t (not ended) is gone: its record decides, or the launcher cleans up first. */

@@ -1,4 +1,4 @@
-/* Requests about a task that end with an answer: signal, stop, removal. */
+/* Requests about a task that end with an answer: signals, stop, restart, pause, removal. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,13 +10,25 @@
 void registry_signal(struct registry *r, struct task *t, int signum, bool all, registry_done done, void *arg)
 {
     (void)r;
-    link_request(t, &(struct supervisor_request){.op = SUP_SIGNAL, .signum = signum, .target_all = all}, done, arg);
+    link_request(t, &(struct supervisor_request){.op = SUP_SIGNAL, .signum = signum, .target_all = all}, -1, done, arg);
+}
+
+void registry_restart(struct registry *r, struct task *t, int64_t timeout_ms, registry_done done, void *arg)
+{
+    (void)r;
+    link_request(t, &(struct supervisor_request){.op = SUP_RESTART, .timeout_ms = timeout_ms}, -1, done, arg);
+}
+
+void registry_pause(struct registry *r, struct task *t, bool paused, registry_done done, void *arg)
+{
+    (void)r;
+    link_request(t, &(struct supervisor_request){.op = paused ? SUP_PAUSE : SUP_RESUME}, -1, done, arg);
 }
 
 void registry_stop(struct registry *r, struct task *t, int signum, int64_t timeout_ms, registry_done done, void *arg)
 {
     (void)r;
-    link_request(t, &(struct supervisor_request){.op = SUP_STOP, .signum = signum, .timeout_ms = timeout_ms}, done,
+    link_request(t, &(struct supervisor_request){.op = SUP_STOP, .signum = signum, .timeout_ms = timeout_ms}, -1, done,
                  arg);
 }
 

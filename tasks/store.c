@@ -10,12 +10,13 @@
 
 enum { SCHEMA_VERSION = 1, BUSY_MS = 2000 };
 
-enum statement { ST_INSERT, ST_UPDATE, ST_DELETE, ST_EACH, ST_COUNT };
+enum statement { ST_INSERT, ST_UPDATE, ST_UPDATE_SPEC, ST_DELETE, ST_EACH, ST_COUNT };
 
 static const char *const SQL[ST_COUNT] = {
     [ST_INSERT] = "INSERT INTO tasks(id, created_at, spec, state, version, status, idempotency_key, body_hash)"
                   " VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
     [ST_UPDATE] = "UPDATE tasks SET state = ?2, version = ?3, status = ?4 WHERE id = ?1",
+    [ST_UPDATE_SPEC] = "UPDATE tasks SET spec = ?2, version = ?3 WHERE id = ?1",
     [ST_DELETE] = "DELETE FROM tasks WHERE id = ?1",
     [ST_EACH] = "SELECT id, created_at, spec, state, version, status, idempotency_key, body_hash FROM tasks"
                 " ORDER BY created_at, id",
@@ -138,6 +139,16 @@ int store_update(struct store *s, const struct task_row *r, struct err *e)
     sqlite3_bind_int64(st, 3, r->version);
     sqlite3_bind_blob(st, 4, &r->status, sizeof(r->status), SQLITE_STATIC);
     return run(s, ST_UPDATE, "cannot store the task's change", e);
+}
+
+int store_update_spec(struct store *s, const char *id, const char *spec, int64_t version, struct err *e)
+{
+    sqlite3_stmt *st = s->st[ST_UPDATE_SPEC];
+
+    bind_text(st, 1, id);
+    bind_text(st, 2, spec);
+    sqlite3_bind_int64(st, 3, version);
+    return run(s, ST_UPDATE_SPEC, "cannot store the task's change", e);
 }
 
 int store_delete(struct store *s, const char *id, struct err *e)

@@ -28,6 +28,7 @@ void store_close(struct store *s);
 /* Each is durable when it returns 0. On failure 503, code "store". */
 int store_insert(struct store *s, const struct task_row *r, struct err *e);
 int store_update(struct store *s, const struct task_row *r, struct err *e); /* state, version, status */
+int store_update_spec(struct store *s, const char *id, const char *spec, int64_t version, struct err *e);
 int store_delete(struct store *s, const char *id, struct err *e);
 /* All rows, oldest first. */
 int store_each(struct store *s, void (*fn)(void *arg, const struct task_row *r), void *arg, struct err *e);

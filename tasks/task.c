@@ -3,8 +3,9 @@
 #include <string.h>
 
 static const char *const NAMES[] = {
-    [TASK_PENDING] = "pending", [TASK_STARTING] = "starting", [TASK_RUNNING] = "running", [TASK_STOPPING] = "stopping",
-    [TASK_EXITED] = "exited",   [TASK_FAILED] = "failed",     [TASK_LOST] = "lost",
+    [TASK_PENDING] = "pending",   [TASK_STARTING] = "starting",     [TASK_RUNNING] = "running",
+    [TASK_STOPPING] = "stopping", [TASK_EXITED] = "exited",         [TASK_FAILED] = "failed",
+    [TASK_LOST] = "lost",         [TASK_RESTARTING] = "restarting", [TASK_PAUSED] = "paused",
 };
 
 const char *task_state_name(enum task_state s)

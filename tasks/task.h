@@ -16,6 +16,9 @@ enum task_state {
     TASK_EXITED,
     TASK_FAILED,
     TASK_LOST,
+    TASK_RESTARTING, /* between two runs */
+    TASK_PAUSED,
+    TASK_STATES,
 };
 
 struct registry;
@@ -28,6 +31,7 @@ struct task {
     int64_t version, created_at;
     struct run_status status;
     char *idempotency_key, *body_hash;
+    bool updating; /* its supervisor has been sent another spec and has not answered */
     bool deleting; /* a removal was asked for; it is gone from lists when the launcher answers */
     /* private to the registry */
     struct registry *registry;

@@ -45,6 +45,43 @@ def bounds():
                     yield group, name, schema[key] + step
 
 
+def fields(schema, prefix=""):
+    """Pointer of each field that has a name, through objects and lists."""
+    schema = resolve(schema)
+    for name, inner in schema.get("properties", {}).items():
+        yield f"{prefix}/{name}"
+        yield from fields(inner, f"{prefix}/{name}")
+    if "items" in schema:
+        yield from fields(schema["items"], f"{prefix}/0")
+
+
+def test_the_contract_is_served_and_has_the_routes(daemon):
+    assert daemon.get("/openapi.yaml").body == (ROOT / "openapi.yaml").read_bytes()
+    for path, item in CONTRACT["paths"].items():
+        allow = daemon.request("OPTIONS", concrete(path)).headers["Allow"].split(", ")
+        assert set(allow) - {"HEAD", "OPTIONS"} == {m.upper() for m in item if m in METHODS}, path
+
+
+@pytest.mark.parametrize("pointer", [*fields(SCHEMAS["TaskSpec"]), "/bogus", "/resources/bogus"])
+def test_fields_of_the_spec_are_the_daemons(daemon, pointer):
+    """A known field complains of its value, an unknown one of itself."""
+    value = {"wrong": [1]}
+    for key in reversed(pointer.split("/")[1:]):
+        value = [value] if key == "0" else {key: value}
+    reply = daemon.post("/v1/tasks?dry_run=true", {"command": "/bin/true", **value})
+    named = reply.json["errors"][0]
+    assert reply.status == 422 and named["pointer"].startswith(pointer), reply.body
+    assert (named["pointer"] == pointer and named["detail"] == "unknown field") == ("bogus" in pointer), reply.body
+
+
+def test_the_daemon_has_no_field_that_the_contract_lacks(daemon):
+    plan = daemon.post("/v1/tasks?dry_run=true", {"command": "/bin/true"}).json["spec"]
+    for key, value in plan.items():
+        assert key in SPEC, key
+        if SPEC[key].get("additionalProperties") is False:
+            assert set(value) <= set(resolve(SPEC[key])["properties"]), key
+
+
 def test_references_lead_somewhere():
     for reference in references(CONTRACT):
         assert resolve({"$ref": reference}), reference
