@@ -14,6 +14,7 @@
 #include "base/clock.h"
 #include "isolation/cgroup_internal.h"
 #include "isolation/cgroup_lib.h"
+#include "isolation/devices.h"
 #include "isolation/cpus.h"
 
 enum { REMOVE_MS = 2000, REMOVE_SLEEP_MS = 10, DIR_MODE = 0755, READ_BACK = 4096 };
@@ -133,6 +134,7 @@ int cgroup_host_init(struct cgroup_host *h, const char *parent, struct err *e)
         return -1;
     enable_v2(h);
     cg_cpuset_init(h);
+    devices_init(h);
     h->core_mhz = cpus_mhz();
     h->total_mhz = h->core_mhz * sysconf(_SC_NPROCESSORS_ONLN);
     bool v1 = false;
@@ -241,7 +243,8 @@ int cgroup_create(const struct cgroup_host *h, const char *id, const struct reso
     }
     if (r->cores && cg_cores_reserve(h, id, (size_t)r->cores, cores, e) < 0)
         return -1;
-    if (create_v1(h, id, v, n, e) == 0 && create_v2(h, id, v, n, e) == 0 && verify(h, id, v, n, e) == 0)
+    if (create_v1(h, id, v, n, e) == 0 && create_v2(h, id, v, n, e) == 0 && verify(h, id, v, n, e) == 0 &&
+        devices_apply(h, id, e) == 0)
         return 0;
     cgroup_remove(h, id);
     return -1;

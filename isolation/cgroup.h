@@ -22,6 +22,9 @@ enum cgroup_controller {
     CG_COUNT
 };
 
+/* Who limits a task to the devices of isolation/devices.h. */
+enum devices_by { DEVICES_FREE, DEVICES_V1, DEVICES_BPF }; /* nobody, the v1 controller, a BPF program on v2 */
+
 struct cgroup_host { /* plain data; what was found at start */
     struct {
         int version;     /* 0 absent, 1, 2 */
@@ -32,6 +35,9 @@ struct cgroup_host { /* plain data; what was found at start */
     const char *mode;   /* "v1", "hybrid", "v2" or "none" */
     int64_t core_mhz;   /* speed of one core */
     int64_t total_mhz;  /* of all cores that our parent group may use */
+    enum devices_by devices;
+    int devices_fd;       /* the program of DEVICES_BPF; -1 otherwise */
+    char devices_why[64]; /* why it is DEVICES_FREE; "" otherwise */
 };
 
 enum { CGROUP_CORES_TEXT = 512 }; /* room for a list of cores */

@@ -10,6 +10,7 @@
 
 #include "base/buf.h"
 #include "base/cleanup.h"
+#include "isolation/devices.h"
 #include "isolation/steps.h"
 
 #define COUNT(a) (sizeof(a) / sizeof((a)[0]))
@@ -40,13 +41,6 @@ int step_volumes(struct entry *c, struct err *e)
     return 0;
 }
 
-static const struct node {
-    const char *name;
-    unsigned major, minor; /* Documentation/admin-guide/devices.txt */
-} nodes[] = {
-    {"null", 1, 3}, {"zero", 1, 5}, {"full", 1, 7}, {"random", 1, 8}, {"urandom", 1, 9}, {"tty", 5, 0},
-};
-
 static const struct link {
     const char *name, *target;
 } links[] = {
@@ -55,16 +49,16 @@ static const struct link {
 };
 
 /* The umask is 0 here. */
-static int make_node(struct entry *c, int dev_fd, const struct node *n)
+static int make_node(struct entry *c, int dev_fd, const struct device *d)
 {
     char path[32];
 
-    if (mknodat(dev_fd, n->name, S_IFCHR | 0666, makedev(n->major, n->minor)) == 0)
+    if (mknodat(dev_fd, d->name, S_IFCHR | 0666, makedev((unsigned)d->major, (unsigned)d->minor)) == 0)
         return 0;
     if (errno != EPERM)
         return -1;
     /* Where device nodes may not be made, the host's is shown. */
-    snprintf(path, sizeof(path), "/dev/%s", n->name);
+    snprintf(path, sizeof(path), "/dev/%s", d->name);
     if (root_mkfile(c->root_fd, path) < 0)
         return -1;
     return root_mount(c->root_fd, path, path, NULL, MS_BIND | MS_NOSUID | MS_NOEXEC, NULL);
@@ -73,11 +67,13 @@ static int make_node(struct entry *c, int dev_fd, const struct node *n)
 static int fill_dev(struct entry *c)
 {
     _cleanup_close_ int fd = root_open(c->root_fd, "dev", O_PATH | O_DIRECTORY);
+    size_t n;
+    const struct device *d = devices_table(&n);
 
     if (fd < 0)
         return -1;
-    for (size_t i = 0; i < COUNT(nodes); i++)
-        if (make_node(c, fd, &nodes[i]) < 0)
+    for (size_t i = 0; i < n; i++)
+        if (d[i].node && make_node(c, fd, &d[i]) < 0)
             return -1;
     for (size_t i = 0; i < COUNT(links); i++)
         if (symlinkat(links[i].target, fd, links[i].name) < 0)

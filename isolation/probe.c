@@ -109,6 +109,8 @@ static void add_cgroups(struct attributes *a, const struct cgroup_host *h)
             snprintf(name, sizeof(name), "cgroup.%s", cgroup_controller_name((enum cgroup_controller)i));
             add(a, name, "%d", h->ctl[i].version);
         }
+    if (h->devices == DEVICES_BPF)
+        add(a, "cgroup.devices", "bpf");
     snprintf(path, sizeof(path), "%s/%s/cgroup.kill", h->v2_mount, h->parent);
     add(a, "cgroup.kill", "%d", h->v2_mount[0] && access(path, F_OK) == 0);
     snprintf(path, sizeof(path), "%s/%s/cpu.pressure", h->v2_mount, h->parent);
@@ -211,6 +213,8 @@ void probe_host(struct attributes *a, const struct cgroup_host *h)
     const char *why = missing(h, overlay, text, sizeof(text));
     a->driver_exec = !why;
     snprintf(a->reason, sizeof(a->reason), "%s", why ? why : "Healthy");
+    if (!why && h->devices == DEVICES_FREE)
+        snprintf(a->reason, sizeof(a->reason), "Healthy, but access to devices is not limited: %s", h->devices_why);
     if (a->driver_exec)
         add(a, "driver.exec", "1");
     add_system(a);

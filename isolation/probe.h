@@ -19,9 +19,9 @@ struct attributes {
 /* Run by the launcher as root before it forks the server. Names follow Nomad's: driver.exec ("1" or absent),
  * os.name, os.version, os.cgroups.version, kernel.name, kernel.version, kernel.arch, cpu.arch, cpu.numcores,
  * cpu.modelname, cpu.frequency, cpu.totalcompute, cpu.usablecompute, cpu.reservablecores, memory.totalbytes,
- * unique.hostname, cgroup.mode, cgroup.<controller> = "1"|"2", cgroup.kill, cgroup.psi, feature.overlay,
- * feature.namespace.{mnt,pid,ipc,uts,net,user,cgroup,time}, feature.seccomp, feature.landlock, feature.idmapped_mounts,
- * feature.pidfd, feature.clone3, caps.held (comma list), cloister.version. */
+ * unique.hostname, cgroup.mode, cgroup.<controller> = "1"|"2" (devices: "1"|"bpf"), cgroup.kill, cgroup.psi,
+ * feature.overlay, feature.namespace.{mnt,pid,ipc,uts,net,user,cgroup,time}, feature.seccomp, feature.landlock,
+ * feature.idmapped_mounts, feature.pidfd, feature.clone3, caps.held (comma list), cloister.version. */
 void probe_host(struct attributes *a, const struct cgroup_host *h);
 /* NULL when absent. */
 const char *attribute_get(const struct attributes *a, const char *name);

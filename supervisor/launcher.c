@@ -82,6 +82,8 @@ _Noreturn static void server_child(struct running *r, int sock, pid_t launcher)
     sigprocmask(SIG_SETMASK, &none, NULL);
     signal(SIGPIPE, SIG_IGN);
     close(r->signal_fd);
+    if (r->l->cgroups.devices_fd >= 0)
+        close(r->l->cgroups.devices_fd);
     if (drop_power(r->l->policy) < 0) {
         log_error("the server cannot drop its power: %s", strerror(errno));
         _exit(1);

@@ -23,19 +23,21 @@
 
 enum { RECORD_RETRY_MS = 1000, TRIM_AFTER_MS = 500 };
 
-/* Only the standard streams and our three fds stay, at 3 to 5: nothing of the launcher's can reach the task. */
-static void keep_fds(struct supervisor_args *a)
+/* Only the standard streams and our few fds stay, from 3 on: nothing of the launcher's can reach the task. device_fd,
+ * the program of the device policy, is -1 where there is none. */
+static void keep_fds(struct supervisor_args *a, int *device_fd)
 {
-    int *fds[] = {&a->spec_fd, &a->server_fd, &a->listen_fd};
+    int *fds[] = {&a->spec_fd, &a->server_fd, &a->listen_fd, device_fd};
+    int n = *device_fd < 0 ? 3 : 4;
 
-    for (int i = 0; i < 3; i++)
+    for (int i = 0; i < n; i++)
         *fds[i] = fcntl(*fds[i], F_DUPFD_CLOEXEC, 64);
     close_range(3, 63, 0);
-    for (int i = 0; i < 3; i++) {
+    for (int i = 0; i < n; i++) {
         dup3(*fds[i], 3 + i, O_CLOEXEC);
         *fds[i] = 3 + i;
     }
-    close_range(6, ~0U, 0);
+    close_range((unsigned)(3 + n), ~0U, 0);
 }
 
 static int read_spec(struct supervision *s, struct err *e)
@@ -205,6 +207,7 @@ static void tell_failure(struct supervision *s, const struct err *e)
 
 _Noreturn void supervisor_main(const struct supervisor_args *given)
 {
+    struct cgroup_host cgroups = *given->cgroups;
     struct supervisor_args a = *given;
     struct supervision s = {.args = &a, .task_dir_fd = -1, .logs_dir_fd = -1, .signal_fd = -1};
     struct err e = {0};
@@ -216,7 +219,8 @@ _Noreturn void supervisor_main(const struct supervisor_args *given)
     prctl(PR_SET_PDEATHSIG, 0);
     signal(SIGPIPE, SIG_IGN);
     umask(022);
-    keep_fds(&a);
+    a.cgroups = &cgroups;
+    keep_fds(&a, &cgroups.devices_fd);
     s.capture[0].pipe_fd = s.capture[1].pipe_fd = -1;
     s.capture[0].file_fd = s.capture[1].file_fd = -1;
     if (init(&s, &e) < 0 || read_spec(&s, &e) < 0 || supervision_start(&s, &e) < 0) {
