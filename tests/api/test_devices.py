@@ -243,7 +243,7 @@ def test_a_policy_that_cannot_be_set_ends_the_start():
         reply = d.post("/v1/tasks", {"command": "/bin/true"})
         assert reply.status == 500 and reply.json["step"] == "devices" and reply.json["errno"] == "EPERM", reply.body
         d.assert_as_before(before)
-        (parent / "devices.allow").write_text("a")
+        (parent / "devices.allow").write_text("c 1:5 r")
         assert d.run("/bin/true")["exit"]["code"] == 0
     finally:
         d.stop()
