@@ -18,7 +18,7 @@ import sys
 
 import pytest
 
-from conftest import BINARY, CGROUP_ROOT, Daemon
+from conftest import BINARY, CGROUP_ROOT, Daemon, wait_until
 
 V1 = CGROUP_ROOT / "devices"
 LISTED = {"null": (1, 3), "zero": (1, 5), "full": (1, 7), "random": (1, 8), "urandom": (1, 9), "tty": (5, 0),
@@ -133,6 +133,14 @@ def test_the_policy_outlives_the_launcher(devices, nodes):
     assert_policy_holds(*probe(devices, again, nodes))
     for ended in (task, again):
         assert devices.request("DELETE", f"/v1/tasks/{ended['id']}?force=true").status == 204
+
+
+def test_the_policy_holds_after_a_restart_of_the_task(devices, nodes):
+    task = devices.start_task("/bin/sleep", "60")
+    assert devices.post(f"/v1/tasks/{task['id']}/restart", {"timeout": "0s"}).status in (200, 202)
+    wait_until(lambda: (t := devices.task(task["id"]))["state"] == "running" and t["restarts"] == 1)
+    assert_policy_holds(*probe(devices, task, nodes))
+    assert devices.request("DELETE", f"/v1/tasks/{task['id']}?force=true").status == 204
 
 
 USE = """
