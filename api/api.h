@@ -32,6 +32,8 @@ void task_logs(struct request *q);
 void attributes_list(struct request *q);
 void attributes_get(struct request *q);
 void driver_get(struct request *q);
+void node_get(struct request *q);
+void gc_post(struct request *q);
 void config_get(struct request *q);
 void health_live(struct request *q);
 void health_ready(struct request *q);

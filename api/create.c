@@ -79,7 +79,7 @@ static void on_change(void *arg, struct task *t)
         return;
     if (t->state == TASK_FAILED && t->status.restarts == 0) {
         fail(c, t);
-    } else if (task_ended(t) || (!c->wait_exited && t->state != TASK_STARTING)) {
+    } else if (task_ended(t) || (!c->wait_exited && t->state != TASK_STARTING && t->state != TASK_PENDING)) {
         stop_waiting(c);
         reply_task(c->q, t, c->output);
     }

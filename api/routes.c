@@ -17,6 +17,8 @@ const struct route api_routes[] = {
     {"GET", "/v1/attributes", attributes_list, ROLE_MONITOR, "", false},
     {"GET", "/v1/attributes/{name}", attributes_get, ROLE_MONITOR, "", false},
     {"GET", "/v1/driver", driver_get, ROLE_MONITOR, "", false},
+    {"GET", "/v1/node", node_get, ROLE_MONITOR, "", false},
+    {"POST", "/v1/gc", gc_post, ROLE_OPERATOR, "", true},
     {"GET", "/v1/config", config_get, ROLE_ADMIN, "", false},
     {"GET", "/healthz", health_live, ROLE_MONITOR, "", false},
     {"GET", "/readyz", health_ready, ROLE_MONITOR, "", false},

@@ -196,7 +196,7 @@ void cg_cores_release(const struct cgroup_host *h)
         return; /* nobody has any: the common case needs no lock */
     _cleanup_close_ int lock = lock_reserve(h);
     struct cpus own = taken(reserve);
-    if (memcmp(&own, &is, sizeof(own)) != 0)
+    if (lock >= 0 && memcmp(&own, &is, sizeof(own)) != 0)
         balance(h, &own);
 }
 

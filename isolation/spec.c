@@ -153,6 +153,8 @@ static const struct record_field fields[] = {
     {"cpu_timeout", RECORD_DURATION, AT(cpu_timeout_ms), RANGE(0, YEAR_MS)},
     {"ttl", RECORD_DURATION, AT(ttl_ms), RANGE(0, YEAR_MS)},
     {"restart", RECORD_OBJECT, AT(restart), .table = &restart_table},
+    {"queue", RECORD_BOOL, AT(queue)},
+    {"priority", RECORD_INT, AT(priority), RANGE(1, 100)},
 };
 static const struct record_table table = {.fields = fields, .n = COUNT(fields), .size = sizeof(struct spec)};
 
@@ -180,7 +182,7 @@ static char *default_name(const char *command)
 
 int spec_decode(const struct json *j, struct spec *s, struct err *e)
 {
-    *s = (struct spec){.no_new_privs = true, .kill_signal = SIGINT, .kill_timeout_ms = 5000};
+    *s = (struct spec){.no_new_privs = true, .kill_signal = SIGINT, .kill_timeout_ms = 5000, .priority = 50};
     s->restart = (struct restart_policy){
         .interval_ms = 30 * 60 * 1000,
         .delay_ms = 15 * 1000,

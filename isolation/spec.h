@@ -88,6 +88,8 @@ struct spec {
     int64_t cpu_timeout_ms;  /* CPU time of one run; 0 none */
     int64_t ttl_ms;          /* an ended task is removed after it; 0 never */
     struct restart_policy restart;
+    bool queue;       /* wait for room instead of being refused */
+    int64_t priority; /* 1 to 100, default 50; higher is started first */
 };
 
 /* Decodes and validates by the field table; unknown fields, wrong types, out-of-range values: 422 with the pointer.

@@ -9,10 +9,11 @@
 
 #include "base/buf.h"
 #include "base/cleanup.h"
+#include "base/clock.h"
 #include "base/file.h"
 #include "base/hcl.h"
 
-enum kind { K_STRING, K_INT, K_BOOL, K_LIST, K_MAP };
+enum kind { K_STRING, K_INT, K_DURATION, K_BOOL, K_LIST, K_MAP };
 
 struct option {
     const char *block; /* where it stands in the file: "", "plugin.exec.config", "client" */
@@ -20,10 +21,12 @@ struct option {
     enum kind kind;
     size_t offset;
     const char *preset;  /* default as text; lists and maps separated by commas, a map's pairs with = */
-    int64_t min, max;    /* K_INT */
+    int64_t min, max;    /* K_INT; K_DURATION in ms */
     const char *choices; /* K_STRING: space-separated, or NULL */
     const char *help;
 };
+
+enum { DAY_MS = 24 * 60 * 60 * 1000 };
 
 #define AT(member) offsetof(struct config, member)
 #define PLUGIN "plugin.exec.config"
@@ -57,6 +60,19 @@ static const struct option options[] = {
     {"client", "chroot_env", K_MAP, AT(chroot_env),
      "/bin=/bin,/etc=/etc,/lib=/lib,/lib32=/lib32,/lib64=/lib64,/run/resolvconf=/run/resolvconf,/sbin=/sbin,/usr=/usr",
      0, 0, NULL, "what of the host a task sees"},
+    {"client", "memory_total_mb", K_INT, AT(memory_total_mb), "0", 0, INT32_MAX, NULL, "MiB for tasks; 0: the host's"},
+    {"client", "cpu_total_compute", K_INT, AT(cpu_total_compute), "0", 0, INT32_MAX, NULL, "MHz; 0: the host's"},
+    {"client.reserved", "memory", K_INT, AT(reserved_memory), "0", 0, INT32_MAX, NULL, "MiB that are not for tasks"},
+    {"client.reserved", "cpu", K_INT, AT(reserved_cpu), "0", 0, INT32_MAX, NULL, "MHz that are not for tasks"},
+    {"client", "max_tasks", K_INT, AT(max_tasks), "0", 0, 1000000, NULL, "live tasks at once; 0: no bound"},
+    {"client", "max_queued", K_INT, AT(max_queued), "1000", 0, 1000000, NULL, "tasks that wait for room; 0: no bound"},
+    {"client", "gc_interval", K_DURATION, AT(gc_interval), "1m", 100, DAY_MS, NULL, "between two looks"},
+    {"client", "gc_min_age", K_DURATION, AT(gc_min_age), "1m", 0, DAY_MS, NULL, "kept at least, but for a task's ttl"},
+    {"client", "gc_max_age", K_DURATION, AT(gc_max_age), "0s", 0, 365LL * DAY_MS, NULL, "of ended tasks; 0: no bound"},
+    {"client", "gc_max_allocs", K_INT, AT(gc_max_allocs), "10000", 0, 1000000, NULL, "ended tasks kept; 0: no bound"},
+    {"client", "gc_disk_usage_threshold", K_INT, AT(gc_disk_usage_threshold), "80", 1, 100, NULL, "percent"},
+    {"client", "gc_inode_usage_threshold", K_INT, AT(gc_inode_usage_threshold), "70", 1, 100, NULL, "percent"},
+    {"client", "gc_parallel_destroys", K_INT, AT(gc_parallel_destroys), "2", 1, 100, NULL, "removals at once"},
 };
 enum { OPTIONS = sizeof(options) / sizeof(options[0]) };
 
@@ -128,6 +144,11 @@ static int set_text(const struct option *o, void *at, const char *text, struct e
 {
     if (o->kind == K_INT)
         return set_int(o, at, text, e);
+    if (o->kind == K_DURATION) {
+        if (duration_parse(text, at) < 0 || *(int64_t *)at < o->min || *(int64_t *)at > o->max)
+            return err_set(e, 400, "config", "%s: \"%s\" is no duration as \"30s\", or out of range", o->name, text);
+        return 0;
+    }
     if (o->kind == K_BOOL) {
         if (strcmp(text, "true") != 0 && strcmp(text, "false") != 0)
             return err_set(e, 400, "config", "%s: \"%s\" is neither true nor false", o->name, text);
@@ -171,6 +192,7 @@ static int set_json(const struct option *o, void *at, const struct json *v, stru
 
     switch (o->kind) {
     case K_STRING:
+    case K_DURATION:
         return json_string(v) ? set_text(o, at, json_string(v), e) : wrong_type(o, "a string", e);
     case K_INT:
         if (!json_int(v, &number))
@@ -199,10 +221,33 @@ static int set_json(const struct option *o, void *at, const struct json *v, stru
     return 0;
 }
 
+/* The name of a flag: of an option in a block within a block, that block's goes before it ("reserved-memory"). */
+static char *flag_name(const struct option *o, char joint)
+{
+    const char *inner = strncmp(o->block, "client.", 7) == 0 ? o->block + 7 : NULL;
+    char *name = inner ? xasprintf("%s_%s", inner, o->name) : xstrdup(o->name);
+
+    for (char *p = name; *p; p++)
+        if (*p == '_')
+            *p = joint;
+    return name;
+}
+
+static const struct option *find_flag(const char *flag)
+{
+    for (size_t i = 0; i < OPTIONS; i++) {
+        _cleanup_free_ char *name = flag_name(&options[i], '-');
+
+        if (strcmp(name, flag) == 0)
+            return &options[i];
+    }
+    return NULL;
+}
+
 static const struct option *find(const char *block, const char *name)
 {
     for (size_t i = 0; i < OPTIONS; i++)
-        if (strcmp(options[i].name, name) == 0 && (!block || strcmp(options[i].block, block) == 0))
+        if (strcmp(options[i].name, name) == 0 && strcmp(options[i].block, block) == 0)
             return &options[i];
     return NULL;
 }
@@ -281,10 +326,7 @@ static int load_flags(struct config *c, int argc, char **argv, struct err *e)
         char *value = strchr(name, '=');
         if (value)
             *value++ = '\0';
-        for (char *p = name; *p; p++)
-            if (*p == '-')
-                *p = '_';
-        const struct option *o = find(NULL, name);
+        const struct option *o = find_flag(name);
         if (!o)
             return err_set(e, 400, "config", "unknown option %s (see --help)", flag);
         if (!value && o->kind == K_BOOL)
@@ -351,11 +393,8 @@ void config_help(void)
         "Every option may stand in FILE (default /etc/cloister/cloister.conf) in the block named, or as a flag:\n\n");
     for (size_t i = 0; i < OPTIONS; i++) {
         const struct option *o = &options[i];
-        _cleanup_free_ char *flag = xstrdup(o->name);
+        _cleanup_free_ char *flag = flag_name(o, '-');
 
-        for (char *p = flag; *p; p++)
-            if (*p == '_')
-                *p = '-';
         printf("  --%-18s %s%s%s\n", flag, o->help, *o->block ? "; block " : "", o->block);
         if (o->preset[0])
             printf("  %-20s default %s\n", "", o->preset);
@@ -375,6 +414,11 @@ struct json *config_json(const struct config *c)
             v = json_new_string(*(char *const *)at);
         } else if (o->kind == K_INT) {
             v = json_new_int(*(const int64_t *)at);
+        } else if (o->kind == K_DURATION) {
+            char text[CLOCK_TEXT];
+
+            duration_format(*(const int64_t *)at, text);
+            v = json_new_string(text);
         } else if (o->kind == K_BOOL) {
             v = json_new_bool(*(const bool *)at);
         } else if (o->kind == K_LIST) {
@@ -390,7 +434,9 @@ struct json *config_json(const struct config *c)
             for (size_t k = 0; k < m->n; k++)
                 json_set_string(v, m->key[k], m->value[k]);
         }
-        json_set(j, o->name, v);
+        /* of reserved { cpu, memory } the names alone would not do */
+        _cleanup_free_ char *flag = flag_name(o, '_');
+        json_set(j, flag, v);
     }
     return j;
 }

@@ -27,6 +27,9 @@ struct config {
     bool no_pivot_root;
     struct config_list allow_caps, user_denylist;
     struct config_map chroot_env;
+    int64_t memory_total_mb, cpu_total_compute, reserved_memory, reserved_cpu, max_tasks, max_queued;
+    int64_t gc_interval, gc_min_age, gc_max_age, gc_max_allocs, gc_disk_usage_threshold, gc_inode_usage_threshold,
+        gc_parallel_destroys;
 };
 
 /* Fills c with defaults, then the file (NULL: /etc/cloister/cloister.conf if it exists), then the flags of argv

@@ -95,6 +95,34 @@ static int serve(struct daemon *d, struct loop *loop, struct registry *registry)
     return rc;
 }
 
+static int64_t or_host(int64_t configured, int64_t host)
+{
+    return configured ? configured : host;
+}
+
+static struct registry_limits limits(const struct daemon *d)
+{
+    const struct config *c = &d->config;
+    const struct cgroup_host *h = &d->launcher.cgroups;
+
+    return (struct registry_limits){
+        .memory_mib = or_host(c->memory_total_mb, (sysconf(_SC_PHYS_PAGES) * sysconf(_SC_PAGESIZE)) >> 20),
+        .memory_reserved_mib = c->reserved_memory,
+        .cores = h->ctl[CG_CPUSET].version ? sysconf(_SC_NPROCESSORS_ONLN) - 1 : 0, /* one stays shared */
+        .cpu_mhz = or_host(c->cpu_total_compute, h->total_mhz),
+        .cpu_reserved_mhz = c->reserved_cpu,
+        .max_tasks = c->max_tasks,
+        .max_queued = c->max_queued,
+        .gc_interval_ms = c->gc_interval,
+        .gc_min_age_ms = c->gc_min_age,
+        .gc_max_age_ms = c->gc_max_age,
+        .gc_max_tasks = c->gc_max_allocs,
+        .gc_disk_percent = c->gc_disk_usage_threshold,
+        .gc_inode_percent = c->gc_inode_usage_threshold,
+        .gc_parallel = c->gc_parallel_destroys,
+    };
+}
+
 static int server_main(void *arg, int launcher_sock)
 {
     struct daemon *d = arg;
@@ -112,6 +140,7 @@ static int server_main(void *arg, int launcher_sock)
         .cgroups = &d->launcher.cgroups,
         .attributes = &d->attributes,
         .launcher_fd = launcher_sock,
+        .limits = limits(d),
     };
     struct registry *registry = registry_open(&config, &e);
     if (registry) {

@@ -61,6 +61,7 @@ static void describe_end(struct supervision *s)
     x->signum = WIFSIGNALED(st) ? WTERMSIG(st) : 0;
     x->started_at = s->status.started_at;
     x->finished_at = clock_real_ns();
+    s->status.ended_boot_ms = clock_mono_ms();
     cgroup_usage(s->args->cgroups, s->args->id, &x->usage);
     x->oom_killed = x->usage.oom_kills > 0;
     const char *reason = s->kill_reason    ? s->kill_reason
@@ -198,6 +199,7 @@ static void tell_failure(struct supervision *s, const struct err *e)
 
     s->status.state = RUN_FAILED;
     s->status.err = *e;
+    s->status.ended_boot_ms = clock_mono_ms();
     if (record_write(s->task_dir_fd, &s->status) < 0)
         log_error("task %s: cannot write its record: %s", s->args->id, strerror(errno));
     control_broadcast(s);

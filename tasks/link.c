@@ -172,7 +172,10 @@ void link_request(struct task *t, struct supervisor_request *q, int fd, registry
     struct err e = {0};
 
     if (task_ended(t) || !t->link) {
-        err_set(&e, 409, "task_ended", "the task has ended");
+        if (t->state == TASK_PENDING)
+            err_set(&e, 409, "task_not_running", "the task waits for room");
+        else
+            err_set(&e, 409, "task_ended", "the task has ended");
         done(arg, &e);
         return;
     }

@@ -90,6 +90,8 @@ void recover_cleaned(struct registry *r, struct task *t, const struct err *e)
         t->status.exit.code = -1;
         t->status.exit.started_at = t->status.started_at;
         t->status.exit.finished_at = clock_real_ns();
+        t->status.ended_boot_ms = clock_mono_ms();
+        memcpy(t->status.boot_id, r->boot_id, sizeof(t->status.boot_id));
         snprintf(t->status.exit.reason, sizeof(t->status.exit.reason), "its supervisor died; the outcome is unknown");
     } else {
         t->state = TASK_FAILED;
@@ -127,9 +129,9 @@ int recover_all(struct registry *r, struct err *e)
     if (store_each(r->store, load, r, e) < 0)
         return -1;
     for (struct task *t = r->first; t; t = t->next)
-        if (!task_ended(t) && link_adopt(r, t) == 0)
+        if (task_live(t) && link_adopt(r, t) == 0)
             update_again(t);
-        else if (!task_ended(t))
+        else if (task_live(t))
             recover_dead(r, t);
     return 0;
 }

@@ -9,6 +9,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "isolation/caps.h"
+#include "supervisor/record.h"
 #include "tasks/registry_internal.h"
 
 enum { RETRY_MS = 1000 };
@@ -108,7 +109,19 @@ void registry_commit(struct registry *r, struct task *t)
             mark_dirty(r, t);
         }
     }
+    if (task_ended(t)) {
+        admission_pump(r);
+        gc_ended(r, t);
+    }
     announce(r, t);
+}
+
+static void read_boot_id(struct registry *r)
+{
+    struct run_status s;
+
+    record_init(&s, "");
+    snprintf(r->boot_id, sizeof(r->boot_id), "%s", s.boot_id);
 }
 
 struct registry *registry_open(const struct registry_config *c, struct err *e)
@@ -119,9 +132,13 @@ struct registry *registry_open(const struct registry_config *c, struct err *e)
     r->config = *c;
     /* Removals leave no trace in the store, so a counter kept there could repeat itself after a restart. */
     r->version = clock_real_ns() / 1000000;
+    read_boot_id(r);
     r->store = store_open(dir, e);
-    if (r->store && launcher_watch(r, e) == 0 && recover_all(r, e) == 0)
+    if (r->store && launcher_watch(r, e) == 0 && recover_all(r, e) == 0) {
+        admission_pump(r);
+        gc_start(r);
         return r;
+    }
     registry_close(r);
     return NULL;
 }
@@ -144,6 +161,8 @@ void registry_close(struct registry *r)
         return;
     err_set(&e, 503, "shutting_down", "the server is stopping");
     removal_fail_all(r, &e);
+    gc_stop(r);
+    loop_remove(r->pump);
     for (struct task *t = r->first, *next; t; t = next) {
         next = t->next;
         link_close(t, &e);
@@ -182,14 +201,14 @@ static int check_policy(const struct registry *r, const struct spec *s, struct e
     return 0;
 }
 
-static struct task *new_task(struct spec *s, const char *key, const char *hash)
+static struct task *new_task(struct spec *s, enum task_state state, const char *key, const char *hash)
 {
     struct task *t = xcalloc(1, sizeof(*t));
 
     id_new(t->id);
     t->spec = *s;
     memset(s, 0, sizeof(*s));
-    t->state = TASK_STARTING;
+    t->state = state;
     t->version = 1;
     t->created_at = clock_real_ns();
     t->idempotency_key = key ? xstrdup(key) : NULL;
@@ -200,12 +219,13 @@ static struct task *new_task(struct spec *s, const char *key, const char *hash)
 struct task *registry_create(struct registry *r, struct spec *s, const char *key, const char *hash, struct err *e)
 {
     struct err ignored = {0};
+    enum task_state state;
 
-    if (check_policy(r, s, e) < 0)
+    if (check_policy(r, s, e) < 0 || admission_decide(r, s, &state, e) < 0)
         return NULL;
     _cleanup_json_ struct json *j = spec_encode(s);
     _cleanup_free_ char *text = json_print(j);
-    struct task *t = new_task(s, key, hash);
+    struct task *t = new_task(s, state, key, hash);
     struct task_row row = {
         .created_at = t->created_at,
         .spec = text,
@@ -219,7 +239,7 @@ struct task *registry_create(struct registry *r, struct spec *s, const char *key
         task_free(t);
         return NULL;
     }
-    if (link_launch(r, t, text, e) < 0) {
+    if (state == TASK_STARTING && link_launch(r, t, text, e) < 0) {
         /* Should the row stay, the next start finds that nothing was launched. */
         if (store_delete(r->store, t->id, &ignored) < 0)
             log_error("task %s: %s", t->id, ignored.detail);
@@ -227,7 +247,7 @@ struct task *registry_create(struct registry *r, struct spec *s, const char *key
         return NULL;
     }
     registry_append(r, t);
-    r->starts++;
+    r->starts += state == TASK_STARTING;
     announce(r, t);
     return t;
 }

@@ -7,12 +7,22 @@
 #include "isolation/probe.h"
 #include "tasks/task.h"
 
+struct registry_limits {
+    int64_t memory_mib, memory_reserved_mib; /* of the host, and of it not for tasks */
+    int64_t cores;                           /* that tasks may have for themselves */
+    int64_t cpu_mhz, cpu_reserved_mhz;
+    int64_t max_tasks, max_queued;                                      /* 0: no bound */
+    int64_t gc_interval_ms, gc_min_age_ms, gc_max_age_ms, gc_max_tasks; /* 0 of the last two: no bound */
+    int64_t gc_disk_percent, gc_inode_percent, gc_parallel;
+};
+
 struct registry_config {
     struct loop *loop;
     const struct policy *policy; /* state_dir, run_dir; and to answer well */
     const struct cgroup_host *cgroups;
     const struct attributes *attributes;
     int launcher_fd; /* SOCK_SEQPACKET */
+    struct registry_limits limits;
 };
 
 /* Opens <state_dir>/server/, reads all rows, adopts live supervisors, reads records of dead ones, asks the launcher to
@@ -21,8 +31,9 @@ struct registry *registry_open(const struct registry_config *c, struct err *e);
 /* Closes connections and store; tasks go on. */
 void registry_close(struct registry *r);
 
-/* Takes over *s (moved) and stores the task as starting before it asks the launcher. key and hash may be NULL.
- * 503 when the store or the launcher cannot take it; 403/422 by field when policy is plainly against it. */
+/* Takes over *s (moved) and stores the task as starting before it asks the launcher; as pending when there is no room
+ * and it may wait. key and hash may be NULL. 503 when there is no room ("no_capacity"), or the store or the launcher
+ * cannot take it; 403/422 by field when policy is plainly against it or the host could never hold it. */
 struct task *registry_create(struct registry *r, struct spec *s, const char *key, const char *hash, struct err *e);
 struct task *registry_find(struct registry *r, const char *id);
 struct task *registry_find_key(struct registry *r, const char *idempotency_key);
@@ -46,6 +57,17 @@ void registry_pause(struct registry *r, struct task *t, bool paused, registry_do
 void registry_update(struct registry *r, struct task *t, struct spec *s, registry_done done, void *arg);
 /* Removes an ended task and its files; *t is freed before done runs. 409 when it has not ended. */
 void registry_remove(struct registry *r, struct task *t, registry_done done, void *arg);
+
+struct capacity {
+    int64_t memory_mib, cores, cpu_mhz, tasks;
+};
+/* What live tasks have been promised. */
+void registry_allocated(const struct registry *r, struct capacity *c);
+const struct registry_limits *registry_limits(const struct registry *r);
+
+/* Removes every task that has ended by now, in small steps; done(arg, count) runs once. */
+typedef void (*registry_collected)(void *arg, size_t removed);
+void registry_gc(struct registry *r, registry_collected done, void *arg);
 
 /* fn runs at every change of any task (also of removal: t->deleting), until unsubscribed. */
 struct subscription;

@@ -35,6 +35,9 @@ struct registry {
     struct removal *removals;
     struct dirty *dirty;
     struct loop_source *retry, *launcher_source;
+    struct loop_source *pump; /* admission: tasks that wait are looked at in the next turn */
+    struct gc *gc;
+    char boot_id[40];
     bool launcher_gone;
 };
 
@@ -46,6 +49,19 @@ void task_free(struct task *t);
 /* removal.c: the launcher's answer to REMOVE_TASK; and at the end of the registry. */
 void removal_reply(struct registry *r, const char *id, const struct err *e);
 void removal_fail_all(struct registry *r, const struct err *e);
+
+/* admission.c */
+/* The state in which a new task begins: starting or pending; -1 with e (422 never, 503 not now). */
+int admission_decide(const struct registry *r, const struct spec *s, enum task_state *state, struct err *e);
+/* Room may have come free: starts who waits, in the loop's next turn. */
+void admission_pump(struct registry *r);
+/* A pending task will never start. */
+void admission_cancel(struct registry *r, struct task *t);
+
+/* gc.c */
+void gc_start(struct registry *r);
+void gc_stop(struct registry *r);
+void gc_ended(struct registry *r, const struct task *t);
 
 /* link.c: the supervisors. */
 int link_launch(struct registry *r, struct task *t, const char *spec_json, struct err *e);

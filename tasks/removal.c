@@ -27,7 +27,13 @@ void registry_pause(struct registry *r, struct task *t, bool paused, registry_do
 
 void registry_stop(struct registry *r, struct task *t, int signum, int64_t timeout_ms, registry_done done, void *arg)
 {
-    (void)r;
+    struct err none = {0};
+
+    if (t->state == TASK_PENDING) {
+        admission_cancel(r, t);
+        done(arg, &none);
+        return;
+    }
     link_request(t, &(struct supervisor_request){.op = SUP_STOP, .signum = signum, .timeout_ms = timeout_ms}, -1, done,
                  arg);
 }

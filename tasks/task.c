@@ -25,3 +25,8 @@ bool task_ended(const struct task *t)
 {
     return t->state == TASK_EXITED || t->state == TASK_FAILED || t->state == TASK_LOST;
 }
+
+bool task_live(const struct task *t)
+{
+    return !task_ended(t) && t->state != TASK_PENDING;
+}

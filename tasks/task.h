@@ -31,8 +31,10 @@ struct task {
     int64_t version, created_at;
     struct run_status status;
     char *idempotency_key, *body_hash;
-    bool updating; /* its supervisor has been sent another spec and has not answered */
-    bool deleting; /* a removal was asked for; it is gone from lists when the launcher answers */
+    bool updating;          /* its supervisor has been sent another spec and has not answered */
+    bool deleting;          /* a removal was asked for; it is gone from lists when the launcher answers */
+    bool collect;           /* by registry_gc */
+    int64_t gc_retry_at_ms; /* CLOCK_BOOTTIME; after a removal that failed */
     /* private to the registry */
     struct registry *registry;
     struct link *link;
@@ -42,5 +44,6 @@ struct task {
 const char *task_state_name(enum task_state s); /* "running" */
 int task_state_parse(const char *name);         /* -1 unknown */
 bool task_ended(const struct task *t);          /* exited, failed, lost */
+bool task_live(const struct task *t);           /* neither ended nor pending: it takes room */
 
 #endif

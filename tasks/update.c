@@ -86,7 +86,7 @@ void registry_update(struct registry *r, struct task *t, struct spec *s, registr
     memcpy(u->id, t->id, sizeof(u->id));
     t->spec = *s;
     *s = (struct spec){0};
-    if (task_ended(t)) { /* nobody to tell */
+    if (!task_live(t)) { /* nobody to tell */
         on_applied(u, &e);
         return;
     }

@@ -192,7 +192,7 @@ def test_cores_that_others_have_are_refused(own_daemon):
     alone = d.start_task("/bin/sleep", "60", resources={"cores": CORES - 1})
     before = d.census()
     reply = d.post("/v1/tasks", {"command": "/bin/true", "resources": {"cores": 1}})
-    assert (reply.status, reply.json["code"]) == (503, "cores_unavailable"), reply.body
+    assert (reply.status, reply.json["code"]) == (503, "no_capacity"), reply.body
     d.assert_as_before(before)
     assert len(cpus_of(alone)) == CORES - 1
 

@@ -1,0 +1,145 @@
+/* Room on the host: who is let in, who waits, and who is next. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/buf.h"
+#include "base/cleanup.h"
+#include "base/log.h"
+#include "tasks/registry_internal.h"
+
+const struct registry_limits *registry_limits(const struct registry *r)
+{
+    return &r->config.limits;
+}
+
+void registry_allocated(const struct registry *r, struct capacity *c)
+{
+    *c = (struct capacity){0};
+    for (const struct task *t = r->first; t; t = t->next) {
+        if (!task_live(t))
+            continue;
+        c->tasks++;
+        c->memory_mib += t->spec.resources.memory;
+        c->cores += t->spec.resources.cores;
+        c->cpu_mhz += cgroup_mhz(r->config.cgroups, &t->spec.resources);
+    }
+}
+
+static int check(const struct registry *r, const struct spec *s, struct err *e)
+{
+    const struct registry_limits *l = &r->config.limits;
+
+    if (s->resources.memory > l->memory_mib - l->memory_reserved_mib)
+        return err_field(e, "/resources/memory", "this host has %lld MiB for tasks in all",
+                         (long long)(l->memory_mib - l->memory_reserved_mib));
+    if (s->resources.cores > l->cores && r->config.cgroups->ctl[CG_CPUSET].version)
+        return err_field(e, "/resources/cores", "must leave at least one core of this host to share: it can give %lld",
+                         (long long)l->cores);
+    return 0;
+}
+
+/* The first of what is missing, with the pointer of the field that asks for it. */
+static int fits(const struct registry *r, const struct spec *s, struct err *e)
+{
+    const struct registry_limits *l = &r->config.limits;
+    struct capacity used;
+
+    registry_allocated(r, &used);
+    const struct {
+        const char *what, *pointer;
+        int64_t wanted, free;
+    } needs[] = {
+        {"MiB of memory", "/resources/memory", s->resources.memory,
+         l->memory_mib - l->memory_reserved_mib - used.memory_mib},
+        {"cores", "/resources/cores", s->resources.cores, l->cores - used.cores},
+        {"tasks", "", 1, l->max_tasks ? l->max_tasks - used.tasks : 1},
+    };
+    for (size_t i = 0; i < sizeof(needs) / sizeof(needs[0]); i++) {
+        if (!needs[i].wanted || needs[i].wanted <= needs[i].free)
+            continue;
+        err_set(e, 503, "no_capacity", "there is room for %lld %s", (long long)(needs[i].free > 0 ? needs[i].free : 0),
+                needs[i].what);
+        snprintf(e->pointer, sizeof(e->pointer), "%s", needs[i].pointer);
+        return -1;
+    }
+    return 0;
+}
+
+/* The oldest of the highest priority. */
+static struct task *next_pending(const struct registry *r)
+{
+    struct task *best = NULL;
+
+    for (struct task *t = r->first; t; t = t->next)
+        if (t->state == TASK_PENDING && !t->deleting && (!best || t->spec.priority > best->spec.priority))
+            best = t;
+    return best;
+}
+
+int admission_decide(const struct registry *r, const struct spec *s, enum task_state *state, struct err *e)
+{
+    const struct task *ahead = next_pending(r);
+    int64_t waiting = 0;
+
+    *state = TASK_STARTING;
+    if (check(r, s, e) < 0)
+        return -1;
+    if (ahead && ahead->spec.priority >= s->priority) /* who came first is started first */
+        err_set(e, 503, "no_capacity", "others wait for room");
+    else if (fits(r, s, e) == 0)
+        return 0;
+    for (const struct task *t = r->first; t; t = t->next)
+        waiting += t->state == TASK_PENDING;
+    if (!s->queue)
+        return -1;
+    if (r->config.limits.max_queued && waiting >= r->config.limits.max_queued)
+        return err_set(e, 503, "queue_full", "%lld tasks wait already", (long long)waiting);
+    *e = (struct err){0};
+    *state = TASK_PENDING;
+    return 0;
+}
+
+static void start(struct registry *r, struct task *t)
+{
+    struct err e = {0};
+    _cleanup_json_ struct json *j = spec_encode(&t->spec);
+    _cleanup_free_ char *text = json_print(j);
+
+    t->state = TASK_STARTING;
+    registry_commit(r, t); /* the row before the process */
+    if (link_launch(r, t, text, &e) == 0) {
+        r->starts++;
+        return;
+    }
+    log_error("task %s: %s", t->id, e.detail);
+    t->state = TASK_FAILED;
+    t->status.state = RUN_FAILED;
+    t->status.err = e;
+    registry_commit(r, t);
+}
+
+static void on_pump(void *arg, uint32_t events)
+{
+    struct registry *r = arg;
+    struct err e = {0};
+
+    (void)events;
+    r->pump = NULL;
+    for (struct task *t; (t = next_pending(r)) && fits(r, &t->spec, &e) == 0;)
+        start(r, t);
+}
+
+void admission_pump(struct registry *r)
+{
+    if (!r->pump)
+        r->pump = loop_add_timer(r->config.loop, 0, on_pump, r);
+}
+
+void admission_cancel(struct registry *r, struct task *t)
+{
+    t->state = TASK_FAILED;
+    t->status.state = RUN_FAILED;
+    err_set(&t->status.err, 409, "canceled", "it was stopped before it was started");
+    registry_commit(r, t);
+}

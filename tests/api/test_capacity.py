@@ -1,0 +1,234 @@
+"""Who is let in, who waits, and when ended tasks go."""
+import concurrent.futures
+import subprocess
+import threading
+import time
+
+import pytest
+
+from conftest import BINARY, Daemon, wait_until
+
+
+@pytest.fixture
+def make_daemon():
+    made = []
+
+    def make(*flags):
+        made.append(Daemon(BINARY, *flags))
+        return made[-1]
+    yield make
+    for d in made:
+        d.stop()
+
+
+def create(daemon, script="exec sleep 60", **spec):
+    return daemon.post("/v1/tasks", {"command": "/bin/sh", "args": ["-c", script], **spec})
+
+
+def states(daemon):
+    return {t["name"]: t["state"] for t in daemon.get("/v1/tasks?limit=1000").json["items"]}
+
+
+def test_the_node_tells_totals_and_what_is_free(make_daemon):
+    d = make_daemon("--memory-total-mb", "1000", "--reserved-memory", "200", "--cpu-total-compute", "4000")
+    before = d.get("/v1/node").json
+    assert before["total"]["memory"] == 1000 and before["reserved"]["memory"] == 200 and before["free"]["memory"] == 800
+    assert before["total"]["cpu"] == 4000 and before["tasks"]["running"] == 0
+    task = create(d, resources={"memory": 300, "cpu": 1000}).json
+    now = d.get("/v1/node").json
+    assert now["allocated"] == {"memory": 300, "cores": 0, "cpu": 1000} and now["free"]["memory"] == 500
+    assert now["free"]["cpu"] == 3000 and now["tasks"]["running"] == 1
+    d.request("DELETE", f"/v1/tasks/{task['id']}?force=true")
+    assert d.get("/v1/node").json["free"] == before["free"]
+
+
+def test_what_does_not_fit_is_refused_at_once_and_leaves_nothing(make_daemon):
+    d = make_daemon("--memory-total-mb", "100")
+    assert create(d, resources={"memory": 80}).status == 201
+    before = d.census()
+    reply = create(d, resources={"memory": 30})
+    assert (reply.status, reply.json["code"]) == (503, "no_capacity")
+    assert int(reply.headers["Retry-After"]) > 0 and reply.json["errors"][0]["pointer"] == "/resources/memory"
+    d.assert_as_before(before)
+    assert create(d, resources={"memory": 20}).status == 201
+    assert create(d).status == 201  # without a limit it takes no room
+
+
+def test_what_could_never_fit_is_the_callers_fault(make_daemon):
+    d = make_daemon("--memory-total-mb", "100", "--reserved-memory", "10")
+    for queue in (False, True):
+        reply = create(d, resources={"memory": 91}, queue=queue)
+        assert reply.status == 422 and reply.json["errors"][0]["pointer"] == "/resources/memory"
+
+
+def test_the_number_of_tasks_is_bounded_however_many_ask(make_daemon):
+    d = make_daemon("--max-tasks", "5")
+    with concurrent.futures.ThreadPoolExecutor(10) as pool:
+        codes = [r.status for r in pool.map(lambda _: create(d), range(20))]
+    assert sorted(codes) == [201] * 5 + [503] * 15
+
+
+def test_who_waits_starts_by_priority_then_age(make_daemon):
+    d = make_daemon("--max-tasks", "1")
+    first = create(d, name="first").json
+    replies = {}
+
+    def ask(name, priority):
+        replies[name] = create(d, name=name, queue=True, priority=priority)
+    threads = []
+    for name, priority in (("low", 10), ("old", 50), ("new", 50), ("high", 90)):
+        threads.append(threading.Thread(target=ask, args=(name, priority)))
+        threads[-1].start()
+        wait_until(lambda n=name: states(d).get(n) == "pending", 10, f"{name} pending")
+    assert d.get("/v1/node").json["tasks"]["pending"] == 4
+    order = []
+    current = first["id"]
+    for _ in range(4):
+        assert d.request("DELETE", f"/v1/tasks/{current}?force=true").status == 204
+        running = wait_until(lambda: [n for n, s in states(d).items() if s == "running"], 10, "the next one")
+        order += running
+        current = next(t["id"] for t in d.get("/v1/tasks").json["items"] if t["name"] == running[0])
+    for thread in threads:
+        thread.join(20)
+    assert order == ["high", "old", "new", "low"]
+    assert all(r.status == 201 and r.json["state"] == "running" for r in replies.values())
+
+
+def test_nobody_overtakes_who_waits(make_daemon):
+    d = make_daemon("--memory-total-mb", "100")
+    create(d, resources={"memory": 60})
+    waiting = create_pending(d, "big", resources={"memory": 80})
+    reply = create(d, resources={"memory": 10})
+    assert (reply.status, reply.json["code"]) == (503, "no_capacity")
+    assert create(d, resources={"memory": 10}, priority=51).status == 201
+    assert d.request("DELETE", f"/v1/tasks/{waiting}?force=true").status == 204
+    assert create(d, resources={"memory": 10}).status == 201
+
+
+def create_pending(d, name, **spec):
+    body = {"command": "/bin/sleep", "args": ["60"], "name": name, "queue": True, **spec}
+    reply = d.post("/v1/tasks?timeout=0s", body)
+    assert reply.status == 201 and reply.json["state"] == "pending", reply.body
+    return reply.json["id"]
+
+
+def test_who_waits_survives_a_restart_of_the_daemon(make_daemon):
+    d = make_daemon("--max-tasks", "1")
+    first = create(d).json
+    waiting = create_pending(d, "waits")
+    d.process.kill()
+    d.process.wait()
+    d.start()
+    assert d.task(waiting)["state"] == "pending"
+    d.request("DELETE", f"/v1/tasks/{first['id']}?force=true")
+    wait_until(lambda: d.task(waiting)["state"] == "running", 10, "its start")
+
+
+def test_a_pending_task_can_be_stopped_and_removed(make_daemon):
+    d = make_daemon("--max-tasks", "1")
+    create(d)
+    waiting = create_pending(d, "waits")
+    assert d.post(f"/v1/tasks/{waiting}/signal", {"signal": "TERM"}).json["code"] == "task_not_running"
+    assert d.post(f"/v1/tasks/{waiting}/stop?wait=exited", {}).json["state"] == "failed"
+    assert d.task(waiting)["error"]["code"] == "canceled"
+    assert d.request("DELETE", f"/v1/tasks/{waiting}").status == 204
+    other = create_pending(d, "waits-too")
+    assert d.request("DELETE", f"/v1/tasks/{other}?force=true").status == 204
+
+
+def test_the_queue_has_a_bound(make_daemon):
+    d = make_daemon("--max-tasks", "1", "--max-queued", "1")
+    create(d)
+    create_pending(d, "waits")
+    reply = create(d, queue=True)
+    assert (reply.status, reply.json["code"]) == (503, "queue_full")
+
+
+# --- garbage collection -----------------------------------------------------------------------------------------------
+
+def test_ttl_removes_the_task_and_its_files(own_daemon):
+    d = own_daemon
+    task = d.run("/bin/true", ttl="500ms")
+    assert task["id"] in d.directories()
+    wait_until(lambda: not d.rows() and not d.directories(), 10, "the removal")
+    assert d.get(f"/v1/tasks/{task['id']}").status == 404
+
+
+def test_ttl_counts_while_the_daemon_is_down(own_daemon):
+    d = own_daemon
+    d.run("/bin/true", ttl="2s")
+    kept = d.run("/bin/true", ttl="1h")
+    d.process.kill()
+    d.process.wait()
+    time.sleep(2)
+    d.start()
+    wait_until(lambda: d.rows() == [kept["id"]], 5, "the removal of the first")
+
+
+def test_a_ttl_can_be_changed_after_the_end(own_daemon):
+    d = own_daemon
+    task = d.run("/bin/true", ttl="1h")
+    assert d.request("PATCH", f"/v1/tasks/{task['id']}", {"ttl": "100ms"}).status == 200
+    wait_until(lambda: not d.rows(), 5, "the removal")
+
+
+def test_a_bound_on_the_number_keeps_the_newest(make_daemon):
+    d = make_daemon("--gc-max-allocs", "3", "--gc-min-age", "0s", "--gc-interval", "200ms")
+    ids = [d.run("/bin/true")["id"] for _ in range(8)]
+    running = create(d).json["id"]
+    wait_until(lambda: d.rows() == sorted([*ids[-3:], running]), 10, "the removal of the oldest")
+
+
+def test_a_bound_on_the_age(make_daemon):
+    d = make_daemon("--gc-max-age", "1s", "--gc-interval", "200ms")
+    d.run("/bin/true")
+    running = create(d).json["id"]
+    wait_until(lambda: d.rows() == [running], 10, "the removal")
+
+
+def test_a_full_disk_is_relieved_of_the_oldest_first(tmp_path):
+    image, mount = tmp_path / "disk", tmp_path / "mount"
+    mount.mkdir()
+    with open(image, "wb") as f:
+        f.truncate(64 << 20)
+    subprocess.run(["mke2fs", "-q", "-t", "ext4", "-m", "0", image], check=True)
+    subprocess.run(["mount", "-o", "loop", image, mount], check=True)
+    tmp_path.chmod(0o755)
+    for parent in tmp_path.parents[:2]:
+        parent.chmod(0o755)
+    d = None
+    try:
+        d = Daemon(BINARY, "--state-dir", mount / "state", "--gc-min-age", "0s", "--gc-interval", "1h",
+                   "--gc-disk-usage-threshold", "50")
+        d.directories = lambda: []
+        ids = [d.sh("head -c 10000000 /dev/zero > /local/x")["id"] for _ in range(2)]
+        assert d.rows() == sorted(ids)
+        ids += [d.sh("head -c 10000000 /dev/zero > /local/x")["id"] for _ in range(3)]
+        wait_until(lambda: ids[0] not in d.rows(), 10, "the removal of the oldest")
+        assert ids[-1] in d.rows()
+    finally:
+        if d:
+            d.stop()
+        subprocess.run(["umount", mount], check=True)
+
+
+def test_collect_now_removes_all_that_ended_and_counts(own_daemon):
+    d = own_daemon
+    for _ in range(5):
+        d.run("/bin/true")
+    running = create(d).json["id"]
+    reply = d.post("/v1/gc", {})
+    assert reply.status == 200 and reply.json == {"removed": 5}
+    assert d.rows() == [running] and d.directories() == [running]
+    assert d.post("/v1/gc", {}).json == {"removed": 0}
+
+
+def test_collection_and_deletion_do_not_trip_over_each_other(own_daemon):
+    d = own_daemon
+    ids = [d.run("/bin/true")["id"] for _ in range(10)]
+    with concurrent.futures.ThreadPoolExecutor(12) as pool:
+        deletions = [pool.submit(d.request, "DELETE", f"/v1/tasks/{i}") for i in ids]
+        collections = [pool.submit(d.post, "/v1/gc", {}) for _ in range(3)]
+        assert all(f.result().status in (204, 404) for f in deletions)
+        assert all(f.result().status == 200 for f in collections)
+    wait_until(lambda: not d.rows() and not d.directories(), 5, "the removal of all")
