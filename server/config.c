@@ -42,6 +42,8 @@ static const struct option options[] = {
     {"", "tokens_file", K_STRING, AT(tokens_file), "/etc/cloister/tokens", 0, 0, NULL, "hashed bearer tokens"},
     {"", "cgroup_parent", K_STRING, AT(cgroup_parent), "cloister", 0, 0, NULL, "name of our group below each root"},
     {"", "log_level", K_STRING, AT(log_level), "info", 0, 0, "error warn info debug", "least level of log lines"},
+    {"", "stop_tasks_on_shutdown", K_BOOL, AT(stop_tasks_on_shutdown), "false", 0, 0, NULL,
+     "SIGTERM stops all tasks too, by ascending priority; otherwise they go on without the daemon"},
     {"", "allowed_hosts", K_LIST, AT(allowed_hosts), "", 0, 0, NULL, "Host names besides those of loopback"},
     {"", "allowed_origins", K_LIST, AT(allowed_origins), "", 0, 0, NULL, "origins of web pages that may call"},
     {"", "max_body", K_INT, AT(max_body), "1048576", 1024, 16777216, NULL, "largest request body in bytes"},

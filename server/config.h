@@ -24,7 +24,7 @@ struct config {
     struct config_list allowed_hosts, allowed_origins;
     int64_t max_body, max_connections;
     char *default_pid_mode, *default_ipc_mode, *denied_host_uids, *denied_host_gids, *ambient_caps;
-    bool no_pivot_root;
+    bool no_pivot_root, stop_tasks_on_shutdown;
     struct config_list allow_caps, user_denylist;
     struct config_map chroot_env;
     int64_t memory_total_mb, cpu_total_compute, reserved_memory, reserved_cpu, max_tasks, max_queued;

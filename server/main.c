@@ -10,7 +10,9 @@
 #include "api/api.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/notify.h"
 #include "isolation/probe.h"
+#include "server/activation.h"
 #include "server/auth.h"
 #include "server/config.h"
 #include "server/setup.h"
@@ -20,7 +22,7 @@
 #define CLOISTER_VERSION "0.1.0"
 #endif
 
-enum { HEADER_MS = 10000, BODY_MS = 30000, IDLE_MS = 60000 };
+enum { HEADER_MS = 10000, BODY_MS = 30000, IDLE_MS = 60000, ALIVE_MS = 10000 };
 
 extern const char openapi_text[]; /* openapi.yaml, embedded by the build */
 extern const char openapi_text_end[];
@@ -30,17 +32,53 @@ struct daemon { /* what both processes know since before the fork */
     struct policy policy;
     gid_t socket_gid;
     int unix_fd, tcp_fd;
+    int64_t watchdog_ms; /* of the service manager; 0 none */
     struct launcher launcher;
     struct attributes attributes;
 };
 
-static void on_term(void *arg, uint32_t events)
+struct service { /* what the server owes the service manager */
+    struct loop *loop;
+    struct registry *registry;
+    int signal_fd;
+    int64_t alive_ms;
+    bool stop_tasks, stopping;
+};
+
+static void on_stopped(void *arg)
 {
-    (void)events;
-    loop_stop(arg, 0);
+    struct service *s = arg;
+
+    loop_stop(s->loop, 0);
 }
 
-static int watch_signals(struct loop *loop)
+static void on_term(void *arg, uint32_t events)
+{
+    struct service *s = arg;
+
+    (void)events;
+    if (s->stop_tasks && s->registry && !s->stopping) {
+        s->stopping = true;
+        struct signalfd_siginfo taken;
+        while (read(s->signal_fd, &taken, sizeof(taken)) > 0)
+            ;
+        registry_shutdown(s->registry, on_stopped, s);
+        return;
+    }
+    loop_stop(s->loop, 0); /* at once when it is asked twice */
+}
+
+/* The launcher passes it on: a server that hangs is so found out. */
+static void on_alive(void *arg, uint32_t events)
+{
+    struct service *s = arg;
+
+    (void)events;
+    registry_alive(s->registry);
+    loop_add_timer(s->loop, s->alive_ms, on_alive, s);
+}
+
+static int watch_signals(struct loop *loop, struct service *s)
 {
     sigset_t set;
 
@@ -48,11 +86,12 @@ static int watch_signals(struct loop *loop)
     sigaddset(&set, SIGTERM);
     sigaddset(&set, SIGINT);
     sigprocmask(SIG_BLOCK, &set, NULL);
-    int fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
-    return fd >= 0 && loop_add_fd(loop, fd, EPOLLIN, on_term, loop) ? 0 : -1;
+    s->loop = loop;
+    s->signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+    return s->signal_fd >= 0 && loop_add_fd(loop, s->signal_fd, EPOLLIN, on_term, s) ? 0 : -1;
 }
 
-static int serve(struct daemon *d, struct loop *loop, struct registry *registry)
+static int serve(struct daemon *d, struct loop *loop, struct service *service)
 {
     struct err e = {0};
     struct auth auth = {
@@ -63,7 +102,7 @@ static int serve(struct daemon *d, struct loop *loop, struct registry *registry)
     };
     struct router router = {.routes = api_routes};
     struct api api = {
-        .registry = registry,
+        .registry = service->registry,
         .config = config_json(&d->config),
         .openapi = openapi_text,
         .openapi_len = (size_t)(openapi_text_end - openapi_text),
@@ -86,6 +125,7 @@ static int serve(struct daemon *d, struct loop *loop, struct registry *registry)
 
     if (http) {
         log_info("serving on %s and %s", d->config.socket, d->config.listen);
+        on_alive(service, 0); /* ready */
         rc = loop_run(loop);
         http_stop(http);
     } else {
@@ -128,9 +168,14 @@ static int server_main(void *arg, int launcher_sock)
     struct daemon *d = arg;
     struct err e = {0};
     struct loop *loop = loop_new(&e);
+    int64_t watchdog = d->watchdog_ms;
+    struct service service = {
+        .alive_ms = watchdog ? watchdog / 3 : ALIVE_MS,
+        .stop_tasks = d->config.stop_tasks_on_shutdown,
+    };
     int rc = 1;
 
-    if (!loop || watch_signals(loop) < 0) {
+    if (!loop || watch_signals(loop, &service) < 0) {
         log_error("cannot make the event loop: %s", e.detail);
         return 1;
     }
@@ -142,10 +187,10 @@ static int server_main(void *arg, int launcher_sock)
         .launcher_fd = launcher_sock,
         .limits = limits(d),
     };
-    struct registry *registry = registry_open(&config, &e);
-    if (registry) {
-        rc = serve(d, loop, registry);
-        registry_close(registry);
+    service.registry = registry_open(&config, &e);
+    if (service.registry) {
+        rc = serve(d, loop, &service);
+        registry_close(service.registry);
     } else {
         log_error("cannot open the store: %s", e.detail);
     }
@@ -153,9 +198,24 @@ static int server_main(void *arg, int launcher_sock)
     return rc;
 }
 
+/* *passed: the unix socket is the service manager's, and stays. */
+static int open_sockets(struct daemon *d, bool *passed, struct err *e)
+{
+    d->unix_fd = d->tcp_fd = -1;
+    if (activation_take(&d->unix_fd, &d->tcp_fd, e) < 0)
+        return -1;
+    *passed = d->unix_fd >= 0;
+    if (!*passed)
+        d->unix_fd = setup_unix(d->config.socket, d->socket_gid, e);
+    if (d->unix_fd < 0)
+        return -1;
+    return d->tcp_fd >= 0 ? 0 : setup_tcp(d->config.listen, &d->tcp_fd, e);
+}
+
 static int run(struct daemon *d)
 {
     struct err e = {0};
+    bool passed = false;
 
     log_init("launcher");
     log_set_level(d->config.log_level); /* the option table admits known names only */
@@ -163,12 +223,11 @@ static int run(struct daemon *d)
         log_error("cloisterd must be started as root");
         return 1;
     }
-    d->unix_fd = setup_unix(d->config.socket, d->socket_gid, &e);
-    if (d->unix_fd < 0 || setup_tcp(d->config.listen, &d->tcp_fd, &e) < 0 ||
-        cgroup_host_init(&d->launcher.cgroups, d->config.cgroup_parent, &e) < 0) {
+    if (open_sockets(d, &passed, &e) < 0 || cgroup_host_init(&d->launcher.cgroups, d->config.cgroup_parent, &e) < 0) {
         log_error("%s", e.detail);
         return 1;
     }
+    d->watchdog_ms = notify_watchdog_ms();
     probe_host(&d->attributes, &d->launcher.cgroups);
     log_info("cloisterd %s, cgroups %s, driver.exec: %s", CLOISTER_VERSION, d->launcher.cgroups.mode,
              d->attributes.reason);
@@ -176,7 +235,8 @@ static int run(struct daemon *d)
     d->launcher.server_main = server_main;
     d->launcher.server_arg = d;
     int rc = launcher_run(&d->launcher);
-    unlink(d->config.socket);
+    if (!passed)
+        unlink(d->config.socket);
     return rc;
 }
 

@@ -124,7 +124,7 @@ int setup_unix(const char *path, gid_t gid, struct err *e)
     return take_fd(&fd);
 }
 
-static bool is_loopback(const struct sockaddr_storage *a)
+bool setup_is_loopback(const struct sockaddr_storage *a)
 {
     if (a->ss_family == AF_INET)
         return (ntohl(((const struct sockaddr_in *)a)->sin_addr.s_addr) >> 24) == 127;
@@ -173,7 +173,7 @@ int setup_tcp(const char *listen_on, int *out, struct err *e)
         return 0;
     if (parse_address(listen_on, &a, &len) < 0)
         return err_set(e, 400, "config", "listen: \"%s\" is no address:port", listen_on);
-    if (!is_loopback(&a))
+    if (!setup_is_loopback(&a))
         return err_set(e, 400, "config", "listen: %s is not a loopback address", listen_on);
     _cleanup_close_ int fd = socket(a.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     /* SO_REUSEADDR alone: bind works at once after a crash, and a second daemon still fails (socket(7)). */

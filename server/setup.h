@@ -2,6 +2,9 @@
 #ifndef CLOISTER_SERVER_SETUP_H
 #define CLOISTER_SERVER_SETUP_H
 
+#include <stdbool.h>
+#include <sys/socket.h>
+
 #include "base/err.h"
 #include "isolation/policy.h"
 #include "server/config.h"
@@ -14,5 +17,7 @@ void setup_policy_free(struct policy *p);
 int setup_unix(const char *path, gid_t gid, struct err *e);
 /* "127.0.0.1:8646" or "[::1]:8646"; "none" gives fd -1. Addresses beyond loopback are refused. */
 int setup_tcp(const char *listen_on, int *fd, struct err *e);
+/* Of an AF_INET or AF_INET6 address: 127.0.0.0/8 or ::1. */
+bool setup_is_loopback(const struct sockaddr_storage *a);
 
 #endif

@@ -19,6 +19,7 @@
 #include "base/log.h"
 #include "base/loop.h"
 #include "base/msg.h"
+#include "base/notify.h"
 #include "isolation/sandbox.h"
 #include "supervisor/launcher_internal.h"
 
@@ -32,6 +33,7 @@ struct running { /* the launcher while it runs */
     struct loop_source *server_source;
     pid_t server_pid; /* 0 while it is down */
     int64_t server_started;
+    bool ready; /* the service manager has been told */
     bool stopping;
 };
 
@@ -93,8 +95,19 @@ _Noreturn static void server_child(struct running *r, int sock, pid_t launcher)
     exit(r->l->server_main(r->l->server_arg, sock));
 }
 
+/* What the service manager hears: the first time that all is up, and each time that it still is. */
+static void server_alive(struct running *r)
+{
+    notify_send(r->ready ? "WATCHDOG=1" : "READY=1\nSTATUS=Serving\nWATCHDOG=1");
+    r->ready = true;
+}
+
 static void serve_request(struct running *r, const struct launcher_request *q, const int *fds, size_t nfds)
 {
+    if (q->version == PROTOCOL_VERSION && q->op == SERVER_ALIVE) {
+        server_alive(r);
+        return;
+    }
     if (q->version != PROTOCOL_VERSION || q->id[ID_LEN] || !id_valid(q->id)) {
         log_error("the server sent a request that is none");
         return;
@@ -176,6 +189,8 @@ static void server_died(struct running *r, int status)
         loop_stop(r->loop, WIFEXITED(status) ? WEXITSTATUS(status) : 1);
         return;
     }
+    r->ready = false;
+    notify_send("STATUS=The server has ended; starting it again");
     log_warn("the server ended (%s %d); starting it again", WIFSIGNALED(status) ? "signal" : "status",
              WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
     bool quick = clock_mono_ms() - r->server_started < QUICK_DEATH_MS;
@@ -193,7 +208,8 @@ static void on_signal(void *arg, uint32_t events)
     while (read(r->signal_fd, &si, sizeof(si)) == sizeof(si)) {
         if (si.ssi_signo == SIGCHLD)
             continue;
-        log_info("stopping; tasks go on");
+        log_info("stopping");
+        notify_send("STOPPING=1");
         r->stopping = true;
         if (r->server_pid > 0)
             kill(r->server_pid, SIGTERM);

@@ -17,6 +17,7 @@ enum launcher_op {
     LAUNCH_TASK = 1, /* fds: [0] memfd with the spec's JSON, [1] one end of a SOCK_SEQPACKET pair for the supervisor */
     REMOVE_TASK,     /* kill what is left, remove cgroup, mounts, socket and the task's directory */
     CLEAN_TASK,      /* the same but the record and the logs stay */
+    SERVER_ALIVE,    /* sent now and then while it serves; id is empty, there is no reply */
 };
 
 struct launcher_request {

@@ -83,6 +83,8 @@ int admission_decide(const struct registry *r, const struct spec *s, enum task_s
     int64_t waiting = 0;
 
     *state = TASK_STARTING;
+    if (r->shutting_down)
+        return err_set(e, 503, "shutting_down", "the daemon is stopping");
     if (check(r, s, e) < 0)
         return -1;
     if (ahead && ahead->spec.priority >= s->priority) /* who came first is started first */
@@ -126,7 +128,7 @@ static void on_pump(void *arg, uint32_t events)
 
     (void)events;
     r->pump = NULL;
-    for (struct task *t; (t = next_pending(r)) && fits(r, &t->spec, &e) == 0;)
+    for (struct task *t; !r->shutting_down && (t = next_pending(r)) && fits(r, &t->spec, &e) == 0;)
         start(r, t);
 }
 

@@ -63,3 +63,11 @@ int launcher_ask(struct registry *r, enum launcher_op op, const char *id, const 
                        r->launcher_gone ? "it is gone" : strerror(errno));
     return 0;
 }
+
+void registry_alive(struct registry *r)
+{
+    struct launcher_request q = {.version = PROTOCOL_VERSION, .op = SERVER_ALIVE};
+
+    if (!r->launcher_gone)
+        msg_send(r->config.launcher_fd, &q, sizeof(q), NULL, 0);
+}

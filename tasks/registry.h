@@ -65,6 +65,12 @@ struct capacity {
 void registry_allocated(const struct registry *r, struct capacity *c);
 const struct registry_limits *registry_limits(const struct registry *r);
 
+/* Tells the launcher, and through it the service manager, that this process serves. */
+void registry_alive(struct registry *r);
+/* Takes no more tasks, and stops those that live: the lowest priority first, each by its kill_signal and kill_timeout;
+ * those of the next when these have ended. done runs when none lives. */
+void registry_shutdown(struct registry *r, void (*done)(void *arg), void *arg);
+
 /* Removes every task that has ended by now, in small steps; done(arg, count) runs once. */
 typedef void (*registry_collected)(void *arg, size_t removed);
 void registry_gc(struct registry *r, registry_collected done, void *arg);

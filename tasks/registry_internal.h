@@ -38,7 +38,7 @@ struct registry {
     struct loop_source *pump; /* admission: tasks that wait are looked at in the next turn */
     struct gc *gc;
     char boot_id[40];
-    bool launcher_gone;
+    bool launcher_gone, shutting_down;
 };
 
 /* registry.c */

@@ -57,12 +57,12 @@ def wait_until(condition, seconds=10, what="the condition"):
 
 
 class Daemon:
-    def __init__(self, binary=BINARY, *flags, env=None):
+    def __init__(self, binary=BINARY, *flags, env=None, socket_path=None):
         self.binary, self.flags, self.env = binary, flags, env
         self.dir = pathlib.Path(tempfile.mkdtemp(prefix="cloister-test-"))
         self.dir.chmod(0o755)  # the server's account must reach its directory
         self.parent = self.dir.name
-        self.socket = str(self.dir / "run/cloister.sock")
+        self.socket = socket_path or str(self.dir / "run/cloister.sock")
         self.port = free_port()
         self.process = None
         self.start()

@@ -206,10 +206,12 @@ def test_a_full_disk_is_relieved_of_the_oldest_first(tmp_path):
         ids += [d.sh("head -c 10000000 /dev/zero > /local/x")["id"] for _ in range(3)]
         wait_until(lambda: ids[0] not in d.rows(), 10, "the removal of the oldest")
         assert ids[-1] in d.rows()
+        d.stop()
     finally:
-        if d:
-            d.stop()
-        subprocess.run(["umount", mount], check=True)
+        if d and d.process.poll() is None:
+            d.process.kill()
+            d.process.wait()
+        wait_until(lambda: subprocess.run(["umount", mount], check=False).returncode == 0, 10, "the unmount")
 
 
 def test_collect_now_removes_all_that_ended_and_counts(own_daemon):
