@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/buf.h"
+#include "base/base64.h"
 #include "base/utf8.h"
 #include "tasks/logfile.h"
 
@@ -32,31 +32,19 @@ static bool read_stream(const char *dir, const char *stream, struct buf *b)
 
 static char *base64(const struct buf *b)
 {
-    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     struct buf out = {0};
 
-    for (size_t i = 0; i < b->len; i += 3) {
-        unsigned v = 0;
-        size_t left = b->len - i;
-
-        for (size_t k = 0; k < 3; k++)
-            v = v << 8 | (k < left ? (unsigned char)b->data[i + k] : 0);
-        char four[4] = {digits[v >> 18], digits[v >> 12 & 63], left > 1 ? digits[v >> 6 & 63] : '=',
-                        left > 2 ? digits[v & 63] : '='};
-        buf_append(&out, four, 4);
-    }
+    base64_encode(&out, b->data, b->len);
     return buf_take(&out, NULL);
 }
 
-struct json *output_view(struct registry *r, const struct task *t)
+struct json *output_of(const char *dir)
 {
     static const char *const streams[] = {"stdout", "stderr"};
     struct buf b[2] = {{0}, {0}};
     struct json *j = json_object();
     bool truncated = false, text = true;
-    char dir[256];
 
-    logs_path(r, t->id, dir, sizeof(dir));
     for (int i = 0; i < 2; i++) {
         truncated |= read_stream(dir, streams[i], &b[i]);
         text = text && utf8_is_text(b[i].data, b[i].len);
@@ -71,4 +59,12 @@ struct json *output_view(struct registry *r, const struct task *t)
     json_set_string(j, "encoding", text ? "utf-8" : "base64");
     json_set_bool(j, "truncated", truncated);
     return j;
+}
+
+struct json *output_view(struct registry *r, const struct task *t)
+{
+    char dir[256];
+
+    logs_path(r, t->id, dir, sizeof(dir));
+    return output_of(dir);
 }

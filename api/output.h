@@ -6,5 +6,7 @@
 
 /* {stdout, stderr, encoding, truncated}: at most 1 MiB each, base64 when either is no UTF-8. Caller frees. */
 struct json *output_view(struct registry *r, const struct task *t);
+/* The same for a directory of log segments. */
+struct json *output_of(const char *dir);
 
 #endif

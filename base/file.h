@@ -21,6 +21,8 @@ int file_write_at(int dirfd, const char *path, const char *text);
 int file_mkdirs(const char *path, mode_t mode);
 /* rm -rf of one name in dirfd (no path), never following links nor crossing into another mount. ENOENT is success. */
 int file_remove_tree(int dirfd, const char *name);
+/* Data in memory that nobody can change any more (memfd_create(2), sealed), to be read from its start. fd or -1. */
+int memfd_sealed(const char *name, const void *data, size_t len);
 /* write(2) until all is written. */
 int file_write_all(int fd, const void *data, size_t len);
 

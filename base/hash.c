@@ -1,5 +1,6 @@
 #include "base/hash.h"
 
+#include <nettle/sha1.h>
 #include <nettle/sha2.h>
 #include <stdio.h>
 #include <string.h>
@@ -14,6 +15,15 @@ void hash_sha256_hex(const void *data, size_t len, char out[65])
     sha256_digest(&c, sizeof(digest), digest);
     for (size_t i = 0; i < sizeof(digest); i++)
         snprintf(out + 2 * i, 3, "%02x", digest[i]);
+}
+
+void hash_sha1(const void *data, size_t len, unsigned char out[20])
+{
+    struct sha1_ctx c;
+
+    sha1_init(&c);
+    sha1_update(&c, len, data);
+    sha1_digest(&c, SHA1_DIGEST_SIZE, out);
 }
 
 bool hash_equal(const char *a, const char *b)

@@ -105,6 +105,13 @@ struct loop_source *loop_add_fd(struct loop *l, int fd, uint32_t events, loop_fn
     return s;
 }
 
+int loop_set_events(struct loop_source *s, uint32_t events)
+{
+    struct epoll_event ev = {.events = events, .data.ptr = s};
+
+    return epoll_ctl(s->loop->epfd, EPOLL_CTL_MOD, s->fd, &ev);
+}
+
 /* The list of timers is sorted by due time: there are few, and the next one is always at its head. */
 struct loop_source *loop_add_timer(struct loop *l, int64_t ms, loop_fn fn, void *arg)
 {

@@ -14,6 +14,8 @@ struct loop *loop_new(struct err *e); /* NULL on error (status 500) */
 void loop_free(struct loop *l);
 /* Watches fd (not owned). Returns NULL with errno set on failure. Valid until loop_remove. */
 struct loop_source *loop_add_fd(struct loop *l, int fd, uint32_t events, loop_fn fn, void *arg);
+/* Changes what a source of loop_add_fd waits for. 0, or -1 with errno. */
+int loop_set_events(struct loop_source *s, uint32_t events);
 /* One shot after ms milliseconds of CLOCK_BOOTTIME; the source is released by the loop after fn has run. */
 struct loop_source *loop_add_timer(struct loop *l, int64_t ms, loop_fn fn, void *arg);
 /* Safe from within any callback, also its own; NULL is allowed. A fired timer must not be removed again. */

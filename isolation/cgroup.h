@@ -87,4 +87,15 @@ int cgroup_members(const struct cgroup_host *h, const char *id, int (*fn)(void *
 /* Calls fn for the id of each group below the parent (union over hierarchies may repeat an id). */
 void cgroup_each(const struct cgroup_host *h, void (*fn)(void *arg, const char *id), void *arg);
 
+/* An exec session of task `id`: a process that is in the task's groups (cgroup_attach) moves on to a group of its own
+ * below, <task>/exec-<session>, in the hierarchy that serves for killing (v2, else v1's freezer). That group has no
+ * controllers, so the task's limits hold for it too. Where there is no such hierarchy it stays with the task. */
+int cgroup_session_attach(const struct cgroup_host *h, const char *id, const char *session, pid_t pid, struct err *e);
+/* Whether the task's pids limit is exceeded: joining a group is not stopped by it, as forking in it is. */
+bool cgroup_pids_exceeded(const struct cgroup_host *h, const char *id);
+/* SIGKILLs all members of the session's group until it is empty or timeout_ms has passed: -1 with errno ETIMEDOUT. */
+int cgroup_session_kill(const struct cgroup_host *h, const char *id, const char *session, int64_t timeout_ms);
+/* Removes the session's empty group; a group that is not there is success. 0, or -1 with errno. */
+int cgroup_session_remove(const struct cgroup_host *h, const char *id, const char *session);
+
 #endif

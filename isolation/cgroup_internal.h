@@ -46,6 +46,10 @@ bool cg_v2_offers(const char *mount, enum cgroup_controller c);
 /* Passes the controller on to the groups below root and parent. 0, or -1 when the kernel refuses. */
 int cg_v2_enable(const struct cgroup_host *h, enum cgroup_controller c);
 
+/* cgroup_kill.c: SIGKILLs who is in the group dir, whose last component is name, or below it, and returns how many were
+ * there. */
+size_t cg_kill_members(const char *dir, const char *name);
+
 /* cgroup_values.c: limits as files. */
 
 /* The values of limits r, in the order in which they must be written; their count. */

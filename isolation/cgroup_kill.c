@@ -145,6 +145,15 @@ static int kill_one(void *arg, pid_t pid)
     return 0;
 }
 
+size_t cg_kill_members(const char *dir, const char *name)
+{
+    char copy[CG_NAME];
+    struct sweep s = {.fn = kill_one, .arg = copy};
+    snprintf(copy, sizeof(copy), "%s", name);
+    sweep_dir(&s, dir);
+    return s.members;
+}
+
 static void kill_by_freezer(const struct cgroup_host *h, const char *id)
 {
     const char *mounts[CG_TREES];

@@ -66,7 +66,7 @@ static int step_hostname(struct entry *c, struct err *e)
     return 0;
 }
 
-static int step_rlimits(struct entry *c, struct err *e)
+int step_rlimits(struct entry *c, struct err *e)
 {
     umask(022);
     return rlimits_apply(&c->b->spec->resources.rlimits, e);
@@ -74,7 +74,7 @@ static int step_rlimits(struct entry *c, struct err *e)
 
 /* The service manager may protect us from the OOM killer; the task is not to inherit that. Raising it again is
  * everybody's right, lowering it is not (proc_pid_oom_score_adj(5)), so the default alone may fail. */
-static int step_oom_score_adj(struct entry *c, struct err *e)
+int step_oom_score_adj(struct entry *c, struct err *e)
 {
     int64_t want = c->b->spec->oom_score_adj;
     char text[24];
@@ -85,17 +85,17 @@ static int step_oom_score_adj(struct entry *c, struct err *e)
     return 0;
 }
 
-static int step_groups(struct entry *c, struct err *e)
+int step_groups(struct entry *c, struct err *e)
 {
     return identity_apply_groups(&c->b->who, e);
 }
 
-static int step_capabilities(struct entry *c, struct err *e)
+int step_capabilities(struct entry *c, struct err *e)
 {
     return caps_apply(c->b->caps, c->b->caps_ambient, c->b->who.uid, e);
 }
 
-static int step_no_new_privs(struct entry *c, struct err *e)
+int step_no_new_privs(struct entry *c, struct err *e)
 {
     if (c->b->spec->no_new_privs && prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
         return err_step(e, "no_new_privs", errno, "prctl");
@@ -103,7 +103,7 @@ static int step_no_new_privs(struct entry *c, struct err *e)
 }
 
 /* What execve(2) would hand on to the command: ignored signals and the mask. */
-static int step_signals(struct entry *c, struct err *e)
+int step_signals(struct entry *c, struct err *e)
 {
     struct sigaction act = {.sa_handler = SIG_DFL};
     sigset_t none;
@@ -121,7 +121,7 @@ static int step_signals(struct entry *c, struct err *e)
     return 0;
 }
 
-static int step_close_fds(struct entry *c, struct err *e)
+int step_close_fds(struct entry *c, struct err *e)
 {
     unsigned keep = (unsigned)c->report_fd;
 
@@ -133,10 +133,7 @@ static int step_close_fds(struct entry *c, struct err *e)
     return 0;
 }
 
-static const struct step {
-    const char *name;
-    int (*run)(struct entry *c, struct err *e);
-} steps[] = {
+static const struct step steps[] = {
     {"close_fds", step_close_fds}, /* first: no later step may reach an fd of ours */
     {"mount_propagation", step_mount_propagation},
     {"rootfs", step_rootfs},
@@ -184,6 +181,14 @@ static int run_step(const struct step *s, struct entry *c, struct err *e)
     return -1;
 }
 
+int steps_run(const struct step *s, size_t n, struct entry *c, struct err *e)
+{
+    for (size_t i = 0; i < n; i++)
+        if (run_step(&s[i], c, e) < 0)
+            return -1;
+    return err_step(e, "execve", EPROTO, "execve returned");
+}
+
 int sandbox_enter(struct sandbox *b, int report_fd, struct err *e)
 {
     struct entry c = {.b = b, .report_fd = report_fd, .root_fd = -1};
@@ -191,8 +196,5 @@ int sandbox_enter(struct sandbox *b, int report_fd, struct err *e)
     if (setsid() < 0 && getsid(0) != getpid()) /* own session: no controlling terminal of ours */
         return err_step(e, "signals", errno, "setsid");
     umask(0); /* modes are given exactly until the rlimits step */
-    for (size_t i = 0; i < STEPS; i++)
-        if (run_step(&steps[i], &c, e) < 0)
-            return -1;
-    return err_step(e, "execve", EPROTO, "execve returned");
+    return steps_run(steps, STEPS, &c, e);
 }

@@ -10,10 +10,19 @@
 struct entry { /* state of one sandbox_enter */
     struct sandbox *b;
     int report_fd;
-    int root_fd;            /* O_PATH of the new root, from the rootfs step until execve; else -1 */
-    struct stat root;       /* the new root, compared with "/" after pivot_root */
-    char command[PATH_MAX]; /* resolved, absolute, inside the new root */
+    int root_fd;             /* O_PATH of the new root, from the rootfs step until execve; else -1 */
+    struct stat root;        /* the new root, compared with "/" after pivot_root */
+    char command[PATH_MAX];  /* resolved, absolute, inside the new root */
+    const struct join *join; /* of an exec session (enter.c); else NULL */
 };
+
+struct step {
+    const char *name;
+    int (*run)(struct entry *c, struct err *e);
+};
+
+/* Runs the steps in order, the last of which is execve: it returns only on failure, with e naming the step. */
+int steps_run(const struct step *s, size_t n, struct entry *c, struct err *e);
 
 #define SANDBOX_PATH "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin" /* where the spec has no PATH */
 
@@ -37,6 +46,15 @@ int root_mount(int root_fd, const char *src, const char *dst, const char *type, 
 
 /* Environment of the command, NULL-terminated; owned by the caller until execve. */
 char **environment_build(const struct sandbox *b);
+
+/* These serve exec sessions too. */
+int step_close_fds(struct entry *c, struct err *e);
+int step_oom_score_adj(struct entry *c, struct err *e);
+int step_rlimits(struct entry *c, struct err *e);
+int step_groups(struct entry *c, struct err *e);
+int step_capabilities(struct entry *c, struct err *e);
+int step_no_new_privs(struct entry *c, struct err *e);
+int step_signals(struct entry *c, struct err *e);
 
 int step_rootfs(struct entry *c, struct err *e);
 int step_volumes(struct entry *c, struct err *e);

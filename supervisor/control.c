@@ -8,7 +8,7 @@
 
 #include "base/msg.h"
 #include "base/signals.h"
-#include "supervisor/supervision.h"
+#include "supervisor/session.h"
 
 static void client_drop(struct client *c)
 {
@@ -76,23 +76,40 @@ static void handle(struct supervision *s, struct client *c, const struct supervi
         client_drop(c);
 }
 
+union request { /* told apart by size */
+    struct supervisor_request plain;
+    struct session_request session;
+};
+_Static_assert(sizeof(struct supervisor_request) != sizeof(struct session_request), "requests must differ in size");
+
+static void handle_session(struct client *c, const struct session_request *r, int *fds, size_t nfds)
+{
+    struct supervisor_reply reply = {.version = PROTOCOL_VERSION, .serial = r->serial};
+
+    session_handle(c->owner, r, fds, nfds, &reply.err);
+    if (r->op == SESSION_SIGNAL && msg_send(c->fd, &reply, sizeof(reply), NULL, 0) < 0)
+        client_drop(c);
+}
+
 static void on_client(void *arg, uint32_t events)
 {
     struct client *c = arg;
-    struct supervisor_request r;
+    union request r;
     int fds[MSG_FDS_MAX];
     size_t nfds = 0;
 
     (void)events;
     ssize_t n = msg_recv(c->fd, &r, sizeof(r), fds, &nfds);
-    if (n < 0 && (errno == EAGAIN || errno == EINTR))
-        return;
-    if (n == sizeof(r))
-        handle(c->owner, c, &r, nfds > 0 ? fds[0] : -1);
-    else
+    int error = errno;
+    if (n == sizeof(r.session) && memchr(r.session.id, 0, sizeof(r.session.id)))
+        handle_session(c, &r.session, fds, nfds);
+    else if (n == sizeof(r.plain))
+        handle(c->owner, c, &r.plain, nfds > 0 ? fds[0] : -1);
+    else if (n >= 0 || (error != EAGAIN && error != EINTR))
         client_drop(c);
     for (size_t i = 0; i < nfds; i++)
-        close(fds[i]);
+        if (fds[i] >= 0)
+            close(fds[i]);
 }
 
 static int client_add(struct supervision *s, int fd)

@@ -85,4 +85,48 @@ struct supervisor_reply {
     struct err err;
 };
 
+/* --- exec sessions: commands inside a task ------------------------------------------------------------------------ */
+
+enum session_op {
+    SESSION_START = 1, /* fds: [0] memfd with the session's JSON, [1] channel, [2] read end of a pipe for input */
+    SESSION_ATTACH,    /* fds: [0] channel, [1] read end of a pipe for input */
+    SESSION_SIGNAL,    /* answered by a supervisor_reply */
+};
+
+/* server -> supervisor; told apart from supervisor_request by its size. The pipe for input may be left out: then no
+ * input comes from this side, and a session that is started so has none but its "stdin" text. */
+struct session_request {
+    uint32_t version, op;
+    uint32_t serial; /* SESSION_SIGNAL: comes back in the reply */
+    int32_t signum;
+    char id[ID_LEN + 1];
+    uint8_t watch_only; /* SESSION_ATTACH: a reader whom the session does not wait for */
+    uint64_t cursor[2]; /* SESSION_ATTACH: where in stdout and stderr it will read on */
+};
+
+enum session_state { SESSION_STARTING = 1, SESSION_RUNNING, SESSION_EXITED, SESSION_FAILED, SESSION_LOST };
+
+/* supervisor -> server over the channel (SOCK_SEQPACKET), at once and at each change, of which only the latest counts;
+ * and the record <task_dir>/execs/<id>/record. The end of the channel without an end of the session: see the record. */
+struct session_status {
+    uint32_t version, state; /* enum session_state */
+    char id[ID_LEN + 1];
+    uint8_t tty, timed_out;
+    int32_t pid;          /* in the host's pid namespace */
+    int32_t code, signum; /* as in exit_info */
+    int64_t started_at, finished_at;
+    uint64_t cursor[2]; /* bytes of stdout and stderr that can be read in the session's directory */
+    struct err err;     /* SESSION_FAILED */
+};
+
+enum session_control_op { CONTROL_ACK = 1, CONTROL_RESIZE, CONTROL_INPUT_END, CONTROL_SIGNAL };
+
+/* server -> supervisor over the channel */
+struct session_control {
+    uint32_t version, op;
+    int32_t signum;
+    uint16_t rows, cols;
+    uint64_t cursor[2]; /* CONTROL_ACK: read up to here; output that nobody has read is not dropped while he is there */
+};
+
 #endif

@@ -12,6 +12,7 @@
 enum { CLIENTS_MAX = 8, END_KILL_MS = 10000, SPEC_MAX = 8 << 20 };
 
 struct supervision;
+struct session;
 
 struct client { /* a connected server */
     struct supervision *owner;
@@ -33,6 +34,7 @@ struct supervision {
     struct loop_source *child_source; /* the watch of signal_fd */
     struct loop_source *stop_timer;   /* kill_timeout */
     const char *kill_reason;          /* why we killed it ourselves, or NULL */
+    struct session *sessions;         /* exec sessions: session.h */
     /* lifecycle.c */
     struct restart_history history;
     int64_t first_started_ms; /* CLOCK_BOOTTIME; timeout counts from here */

@@ -19,7 +19,7 @@
 #include "base/log.h"
 #include "supervisor/launcher.h"
 #include "supervisor/record.h"
-#include "supervisor/supervision.h"
+#include "supervisor/session.h"
 
 enum { RECORD_RETRY_MS = 1000, TRIM_AFTER_MS = 500 };
 
@@ -103,6 +103,7 @@ static void on_end(struct supervision *s)
     s->child_source = NULL;
     if (cgroup_kill(s->args->cgroups, s->args->id, END_KILL_MS) < 0)
         log_error("task %s: processes are left that cannot be killed", s->args->id);
+    sessions_end(s);
     for (int i = 0; i < 2; i++) { /* all writers are gone: what the pipe still holds is the last of the output */
         loop_remove(s->capture[i].source);
         s->capture[i].source = NULL;
@@ -131,7 +132,7 @@ static void on_child(void *arg, uint32_t events)
     while (read(s->signal_fd, &drained, sizeof(drained)) > 0)
         ;
     while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
-        if (pid != s->status.pid || s->main_reaped)
+        if (session_reaped(s, pid, status) || pid != s->status.pid || s->main_reaped)
             continue; /* an orphan of a task in the host's pid namespace */
         s->main_reaped = true;
         s->wait_status = status;

@@ -4,7 +4,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -129,12 +128,7 @@ static int attach(struct registry *r, struct task *t, int *fd)
 
 int link_spec_memfd(const char *text)
 {
-    _cleanup_close_ int fd = memfd_create("spec", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-
-    if (fd < 0 || file_write_all(fd, text, strlen(text)) < 0 || lseek(fd, 0, SEEK_SET) < 0 ||
-        fcntl(fd, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0)
-        return -1;
-    return take_fd(&fd);
+    return memfd_sealed("spec", text, strlen(text));
 }
 
 int link_launch(struct registry *r, struct task *t, const char *spec_json, struct err *e)
@@ -167,29 +161,53 @@ int link_adopt(struct registry *r, struct task *t)
     return attach(r, t, &fd);
 }
 
+/* 0, or -1 with e when the supervisor cannot be asked. */
+static int send_request(struct task *t, const void *q, size_t len, const int *fds, size_t n, struct err *e)
+{
+    if (t->state == TASK_PENDING)
+        return err_set(e, 409, "task_not_running", "the task waits for room");
+    if (task_ended(t) || !t->link)
+        return err_set(e, 409, "task_ended", "the task has ended");
+    if (msg_send(t->link->fd, q, len, fds, n) == 0)
+        return 0;
+    if (errno == EPIPE || errno == ECONNRESET)
+        return err_set(e, 409, "task_ended", "the task has ended");
+    return err_set(e, 503, "supervisor_busy", "the task's supervisor cannot be asked: %s", strerror(errno));
+}
+
+static void await_reply(struct task *t, uint32_t serial, registry_done done, void *arg)
+{
+    struct pending *p = xcalloc(1, sizeof(*p));
+
+    *p = (struct pending){.serial = serial, .done = done, .arg = arg, .next = t->link->pending};
+    t->link->pending = p;
+}
+
 void link_request(struct task *t, struct supervisor_request *q, int fd, registry_done done, void *arg)
 {
     struct err e = {0};
 
-    if (task_ended(t) || !t->link) {
-        if (t->state == TASK_PENDING)
-            err_set(&e, 409, "task_not_running", "the task waits for room");
-        else
-            err_set(&e, 409, "task_ended", "the task has ended");
-        done(arg, &e);
-        return;
-    }
     q->version = PROTOCOL_VERSION;
-    q->serial = ++t->link->serial;
-    if (msg_send(t->link->fd, q, sizeof(*q), &fd, fd >= 0 ? 1 : 0) < 0) {
-        if (errno == EPIPE || errno == ECONNRESET)
-            err_set(&e, 409, "task_ended", "the task has ended");
-        else
-            err_set(&e, 503, "supervisor_busy", "the task's supervisor cannot be asked: %s", strerror(errno));
+    q->serial = t->link ? ++t->link->serial : 0;
+    if (send_request(t, q, sizeof(*q), &fd, fd >= 0 ? 1 : 0, &e) < 0)
         done(arg, &e);
-        return;
-    }
-    struct pending *p = xcalloc(1, sizeof(*p));
-    *p = (struct pending){.serial = q->serial, .done = done, .arg = arg, .next = t->link->pending};
-    t->link->pending = p;
+    else
+        await_reply(t, q->serial, done, arg);
+}
+
+int link_send_session(struct task *t, struct session_request *q, const int *fds, size_t n, struct err *e)
+{
+    q->version = PROTOCOL_VERSION;
+    return send_request(t, q, sizeof(*q), fds, n, e);
+}
+
+void link_request_session(struct task *t, struct session_request *q, registry_done done, void *arg)
+{
+    struct err e = {0};
+
+    q->serial = t->link ? ++t->link->serial : 0;
+    if (link_send_session(t, q, NULL, 0, &e) < 0)
+        done(arg, &e);
+    else
+        await_reply(t, q->serial, done, arg);
 }

@@ -72,6 +72,9 @@ void link_close(struct task *t, const struct err *e);
 void link_request(struct task *t, struct supervisor_request *q, int fd, registry_done done, void *arg);
 /* The spec in memory that nobody can change any more: the supervisor reads it with all power. fd or -1. */
 int link_spec_memfd(const char *text);
+/* The same for an exec session; the first awaits no reply: what becomes of it is told over the channel in fds. */
+int link_send_session(struct task *t, struct session_request *q, const int *fds, size_t n, struct err *e);
+void link_request_session(struct task *t, struct session_request *q, registry_done done, void *arg);
 
 /* launcher.c: the launcher. */
 int launcher_watch(struct registry *r, struct err *e);
