@@ -30,6 +30,8 @@ void task_resume(struct request *q);
 void task_patch(struct request *q);
 void task_logs(struct request *q);
 void task_exec(struct request *q);
+void task_exec_open(struct request *q);
+void execs_attach(struct request *q);
 void execs_list(struct request *q);
 void execs_get(struct request *q);
 void execs_logs(struct request *q);

@@ -263,6 +263,7 @@ static void request_free(struct request *q)
     }
     match_free(&q->match);
     buf_free(&q->body);
+    free(q->upgrade_arg);
     free(q->method);
     free(q->path);
     free(q);
@@ -412,12 +413,12 @@ static int start(struct http *h, int i, int fd, struct err *e)
     l->is_unix = i == 0;
     if (fd < 0)
         return 0;
-    l->mhd = MHD_start_daemon(MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG, 0, NULL, NULL, on_request,
-                              l, MHD_OPTION_EXTERNAL_LOGGER, on_log, NULL, MHD_OPTION_LISTEN_SOCKET, fd,
-                              MHD_OPTION_NOTIFY_CONNECTION, on_connection, l, MHD_OPTION_NOTIFY_COMPLETED, on_completed,
-                              l, MHD_OPTION_UNESCAPE_CALLBACK, keep_escapes, NULL, MHD_OPTION_STRICT_FOR_CLIENT, 1,
-                              MHD_OPTION_CONNECTION_LIMIT, (unsigned)h->config.connection_limit,
-                              MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)MEMORY_LIMIT, MHD_OPTION_END);
+    l->mhd = MHD_start_daemon(
+        MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_ALLOW_UPGRADE | MHD_USE_ERROR_LOG, 0, NULL, NULL, on_request, l,
+        MHD_OPTION_EXTERNAL_LOGGER, on_log, NULL, MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_NOTIFY_CONNECTION,
+        on_connection, l, MHD_OPTION_NOTIFY_COMPLETED, on_completed, l, MHD_OPTION_UNESCAPE_CALLBACK, keep_escapes,
+        NULL, MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_CONNECTION_LIMIT, (unsigned)h->config.connection_limit,
+        MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)MEMORY_LIMIT, MHD_OPTION_END);
     if (!l->mhd)
         return err_set(e, 500, "http", "libmicrohttpd does not start");
     int epfd = MHD_get_daemon_info(l->mhd, MHD_DAEMON_INFO_EPOLL_FD)->epoll_fd;
@@ -444,6 +445,11 @@ void http_stop(struct http *h)
     h->stopping = true;
     loop_set_prepare(h->config.loop, NULL, NULL);
     loop_remove(h->tick);
+    while (h->upgraded) {
+        struct upgraded *u = h->upgraded;
+
+        u->on_stop(u->on_stop_arg);
+    }
     /* Stopping with a suspended connection aborts the program, so all go on first. */
     for (struct request *q = h->requests; q; q = q->next) {
         request_ended(q);

@@ -48,6 +48,17 @@ void request_wake(struct request *q);
  * handler that waits sets it to drop its timers and subscriptions; after it no reply may be given. */
 void request_on_end(struct request *q, void (*fn)(void *arg), void *arg);
 
+/* Switches the connection to another protocol (RFC 9110, 7.8): replies 101 with the headers that reply_header has
+ * added, then fn runs with arg, which it then owns, the socket (not owned, non-blocking) and what the client has sent
+ * already. When it does not come to that, arg is freed with free() and what request_on_end has set runs; else that does
+ * not. */
+struct upgraded;
+typedef void (*upgrade_fn)(void *arg, struct upgraded *u, int fd, const char *sent, size_t n);
+void reply_upgrade(struct request *q, upgrade_fn fn, void *arg);
+/* fn(arg) runs when the daemon stops; it must call upgraded_close. */
+void upgraded_on_stop(struct upgraded *u, void (*fn)(void *arg), void *arg);
+void upgraded_close(struct upgraded *u); /* closes the socket and frees u */
+
 struct router; /* server/router.h */
 
 struct http_counters {

@@ -10,8 +10,9 @@
 struct MHD_Connection;
 struct MHD_Daemon;
 struct MHD_Response;
+struct MHD_UpgradeResponseHandle;
 
-enum { QUERY_MAX = 32, HEADERS_MAX = 8 };
+enum { QUERY_MAX = 64, HEADERS_MAX = 8 };
 
 struct http;
 
@@ -58,9 +59,19 @@ struct request {
     struct loop_source *watch;
     struct stream stream;
     bool streaming;
+    upgrade_fn upgrade;
+    void *upgrade_arg;
     void (*on_end)(void *arg);
     void *on_end_arg;
     struct request *prev, *next;
+};
+
+struct upgraded { /* a connection that speaks another protocol */
+    struct http *http;
+    struct MHD_UpgradeResponseHandle *handle;
+    void (*on_stop)(void *arg);
+    void *on_stop_arg;
+    struct upgraded *prev, *next;
 };
 
 struct http {
@@ -68,6 +79,7 @@ struct http {
     struct listener listeners[2];
     struct conn *conns;
     struct request *requests;
+    struct upgraded *upgraded;
     struct loop_source *tick;
     struct http_counters counters;
     bool resumed; /* MHD must run before the next wait */

@@ -82,6 +82,7 @@ static const char *title_of(int status)
         {415, "Unsupported Media Type"},
         {417, "Expectation Failed"},
         {422, "Unprocessable Content"},
+        {426, "Upgrade Required"},
         {429, "Too Many Requests"},
         {500, "Internal Server Error"},
         {503, "Service Unavailable"},
@@ -129,6 +130,10 @@ void reply_problem(struct request *q, const struct err *e)
         reply_header(q, "WWW-Authenticate", "Bearer");
     if (e->status == 503)
         reply_header(q, "Retry-After", "1");
+    if (e->status == 426) {
+        reply_header(q, "Upgrade", "websocket");
+        reply_header(q, "Sec-WebSocket-Version", "13");
+    }
     if (e->status == 405)
         reply_header(q, "Allow", q->match.allow);
     reply_data(q, e->status, "application/problem+json", text, strlen(text));
@@ -165,4 +170,54 @@ void request_wake(struct request *q)
 {
     if (q->suspended)
         request_resume(q);
+}
+
+/* --- another protocol --------------------------------------------------------------------------------------------- */
+
+static void on_upgrade(void *arg, struct MHD_Connection *mhd, void *slot, const char *sent, size_t n, MHD_socket fd,
+                       struct MHD_UpgradeResponseHandle *handle)
+{
+    struct request *q = slot;
+    struct upgraded *u = xcalloc(1, sizeof(*u));
+
+    (void)arg, (void)mhd;
+    *u = (struct upgraded){.http = q->http, .handle = handle, .next = q->http->upgraded};
+    if (u->next)
+        u->next->prev = u;
+    q->http->upgraded = u;
+    q->conn->deadline = -1;
+    q->on_end = NULL;
+    void *owned = q->upgrade_arg;
+    q->upgrade_arg = NULL;
+    q->upgrade(owned, u, fd, sent, n);
+}
+
+void reply_upgrade(struct request *q, upgrade_fn fn, void *arg)
+{
+    struct MHD_Response *r = MHD_create_response_for_upgrade(on_upgrade, NULL);
+
+    if (!r)
+        abort();
+    q->upgrade = fn;
+    q->upgrade_arg = arg;
+    give(q, MHD_HTTP_SWITCHING_PROTOCOLS, NULL, r);
+}
+
+void upgraded_on_stop(struct upgraded *u, void (*fn)(void *arg), void *arg)
+{
+    u->on_stop = fn;
+    u->on_stop_arg = arg;
+}
+
+void upgraded_close(struct upgraded *u)
+{
+    if (u->prev)
+        u->prev->next = u->next;
+    else
+        u->http->upgraded = u->next;
+    if (u->next)
+        u->next->prev = u->prev;
+    u->http->resumed = true; /* libmicrohttpd closes the socket at its next run */
+    MHD_upgrade_action(u->handle, MHD_UPGRADE_ACTION_CLOSE);
+    free(u);
 }
