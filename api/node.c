@@ -81,7 +81,7 @@ void driver_get(struct request *q)
     json_push(modes, json_new_string("host"));
     json_push(roots, json_new_string("overlay"));
     json_set_bool(c, "send_signals", true);
-    json_set_bool(c, "exec", false);
+    json_set_bool(c, "exec", true);
     json_set_string(c, "fs_isolation", "chroot");
     json_set(c, "network_modes", modes);
     json_set(c, "roots", roots);

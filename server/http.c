@@ -24,6 +24,11 @@ const char *request_param(const struct request *q, size_t i)
     return i < q->match.nparams ? q->match.params[i] : NULL;
 }
 
+const char *request_method(const struct request *q)
+{
+    return q->method;
+}
+
 const char *request_header(const struct request *q, const char *name)
 {
     return MHD_lookup_connection_value(q->mhd, MHD_HEADER_KIND, name);

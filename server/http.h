@@ -18,6 +18,7 @@ struct request; /* one request until its reply has been sent */
 /* What the router and the handlers may ask; strings live as long as the request. */
 /* Decoded variable segment of the matched route ("{id}" is 0, the next 1 ...). */
 const char *request_param(const struct request *q, size_t i);
+const char *request_method(const struct request *q);
 const char *request_header(const struct request *q, const char *name);
 /* Decoded query parameter; NULL when absent. n-th occurrence for repeatable ones. */
 const char *request_query(const struct request *q, const char *name, size_t n);

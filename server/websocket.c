@@ -61,7 +61,8 @@ int ws_check(const struct request *q, struct err *e)
     const char *key = request_header(q, "Sec-WebSocket-Key"), *version = request_header(q, "Sec-WebSocket-Version");
     _cleanup_buf_ struct buf nonce = {0};
 
-    if (!lists(request_header(q, "Upgrade"), "websocket") || !lists(request_header(q, "Connection"), "upgrade"))
+    if (strcmp(request_method(q), "GET") != 0 || !lists(request_header(q, "Upgrade"), "websocket") ||
+        !lists(request_header(q, "Connection"), "upgrade"))
         return err_set(e, 426, "upgrade_required", "this resource speaks WebSocket");
     if (!version || strcmp(version, "13") != 0)
         return err_set(e, 426, "upgrade_required", "Sec-WebSocket-Version must be 13");
@@ -309,6 +310,9 @@ void ws_close(struct ws *w, int code, const char *reason)
     w->paused = false;
     w->code = code;
     snprintf(w->reason, sizeof(w->reason), "%s", reason);
+    for (char *p = w->reason; *p; p++)
+        if ((unsigned char)*p >= 0x80) /* it must be UTF-8, and may have been cut within a character */
+            *p = '?';
     loop_remove(w->timer);
     w->timer = loop_add_timer(w->loop, CLOSE_MS, on_timer, w);
     update(w);

@@ -389,7 +389,7 @@ def test_a_plain_request_is_told_to_upgrade(daemon, task):
            "Sec-WebSocket-Version": "13"}
     assert daemon.get(path, headers={**ask, "Sec-WebSocket-Version": "8"}).status == 426
     assert daemon.get(path, headers={**ask, "Sec-WebSocket-Key": "short"}).status == 400
-    assert daemon.request("HEAD", path).status == 426
+    assert daemon.request("HEAD", path, headers=ask).status == 426
 
 
 @sync

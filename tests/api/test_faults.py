@@ -26,6 +26,23 @@ def test_a_failed_step_is_named_and_leaves_nothing(faulty, step):
     faulty.assert_as_before(before)
 
 
+SESSION_STEPS = ["close_fds", "oom_score_adj", "namespaces", "command", "terminal", "rlimits", "groups", "capabilities",
+                 "no_new_privs", "work_dir", "spawn", "signals", "verify", "execve"]
+
+
+@pytest.mark.parametrize("step", SESSION_STEPS)
+def test_a_failed_step_of_a_session_is_named_and_leaves_nothing(faulty, step):
+    task = faulty.start_task("/bin/sleep", "1000")
+    before, processes = faulty.census(), faulty.processes()
+    reply = faulty.post(f"/v1/tasks/{task['id']}/exec",
+                        {"command": "/bin/true", "env": {"CLOISTER_FAIL_STEP": step}})
+    assert reply.status in (422, 500) and reply.json["step"] == step and reply.json["errno"] == "EIO", reply.body
+    assert faulty.get(f"/v1/tasks/{task['id']}/execs").json["items"] == [] and faulty.processes() == processes
+    assert not [g for top in faulty.parents() for g in top.rglob("exec-*")]
+    faulty.assert_as_before(before)
+    assert faulty.request("DELETE", f"/v1/tasks/{task['id']}?force=true").status == 204
+
+
 def test_without_a_fault_it_runs(faulty):
     assert faulty.run("/bin/true")["exit"]["code"] == 0
 

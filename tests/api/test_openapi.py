@@ -129,6 +129,19 @@ def test_a_task_has_what_the_contract_tells(daemon):
     assert set(task["spec"]) <= set(SPEC) and task["state"] in SCHEMAS["State"]["enum"]
 
 
+def test_a_session_has_what_the_contract_tells(daemon):
+    task = daemon.start_task("/bin/sleep", "1000")
+    path = f"/v1/tasks/{task['id']}"
+    result = daemon.post(f"{path}/exec", {"command": "/bin/true"}).json
+    assert set(result) == set(SCHEMAS["ExecResult"]["properties"])
+    session = daemon.get(f"{path}/execs/{result['id']}").json
+    assert set(session) == set(SCHEMAS["Exec"]["properties"]) and set(session["exit"]) == {"code", "signal"}
+    for name in SCHEMAS["ExecSpec"]["properties"]:  # each is known, and null is no value of any
+        reply = daemon.post(f"{path}/exec", {"command": "/bin/true", name: None})
+        assert reply.status == 422 and "unknown" not in reply.json["detail"], reply.body
+    assert daemon.request("DELETE", f"{path}?force=true").status == 204
+
+
 def test_a_problem_has_what_the_contract_tells(daemon):
     for reply in (daemon.get("/v1/tasks/none"), daemon.post("/v1/tasks", {"command": "/no/such/file"})):
         assert set(SCHEMAS["Problem"]["required"]) <= set(reply.json) <= set(SCHEMAS["Problem"]["properties"])

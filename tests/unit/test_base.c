@@ -18,6 +18,7 @@
 
 #include <cmocka.h>
 
+#include "base/base64.h"
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/hash.h"
@@ -349,9 +350,41 @@ static void test_hash(void **state)
     assert_false(hash_equal(hex, "ba"));
 }
 
+static void test_base64_both_ways(void **state)
+{
+    /* RFC 4648, section 10 */
+    static const char *const pairs[][2] = {{"", ""},
+                                           {"f", "Zg=="},
+                                           {"fo", "Zm8="},
+                                           {"foo", "Zm9v"},
+                                           {"foob", "Zm9vYg=="},
+                                           {"fooba", "Zm9vYmE="},
+                                           {"foobar", "Zm9vYmFy"}};
+    static const char *const bad[] = {"Z", "Zg=", "Zg", "=", "====", "Z===", "Zg==Zg==", "Zm9\n", "Zm9_", "Zm=v"};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(pairs) / sizeof(pairs[0]); i++) {
+        struct buf text = {0}, back = {0};
+
+        base64_encode(&text, pairs[i][0], strlen(pairs[i][0]));
+        assert_string_equal(text.data ? text.data : "", pairs[i][1]);
+        assert_int_equal(base64_decode(&back, pairs[i][1], strlen(pairs[i][1])), 0);
+        assert_string_equal(back.data ? back.data : "", pairs[i][0]);
+        buf_free(&text);
+        buf_free(&back);
+    }
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+        struct buf back = {0};
+
+        assert_int_equal(base64_decode(&back, bad[i], strlen(bad[i])), -1);
+        buf_free(&back);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_base64_both_ways),
         cmocka_unit_test(test_json_refuses),
         cmocka_unit_test(test_json_duplicate_names_its_place),
         cmocka_unit_test(test_json_depth),
