@@ -17,7 +17,7 @@
 #include "isolation/devices.h"
 #include "isolation/cpus.h"
 
-enum { REMOVE_MS = 2000, REMOVE_SLEEP_MS = 10, DIR_MODE = 0755, READ_BACK = 4096 };
+enum { REMOVE_MS = 2000, REMOVE_SLEEP_MS = 10, DIR_MODE = 0755, READ_BACK = 4096, JOIN_LOOKS = 20 };
 
 static const char *const names[CG_COUNT] = {
     [CG_CPU] = "cpu",       [CG_CPUACCT] = "cpuacct", [CG_MEMORY] = "memory",
@@ -250,6 +250,16 @@ int cgroup_create(const struct cgroup_host *h, const char *id, const struct reso
     return -1;
 }
 
+/* v1 makes the list for as many members as it has counted before, so that one who joins while others fork may be
+ * missing from it once (pidlist_array_load in the kernel's cgroup-v1.c). */
+static bool has_joined(const char *dir, pid_t pid)
+{
+    for (int i = 0; i < JOIN_LOOKS; i++)
+        if (cg_has_pid(dir, pid))
+            return true;
+    return false;
+}
+
 int cgroup_attach(const struct cgroup_host *h, const char *id, pid_t pid, struct err *e)
 {
     const char *mounts[CG_TREES];
@@ -266,7 +276,7 @@ int cgroup_attach(const struct cgroup_host *h, const char *id, pid_t pid, struct
         snprintf(text, sizeof(text), "%d", (int)pid);
         if (cg_write(dir, "cgroup.procs", text) < 0)
             return err_step(e, "cgroup_attach", errno, "cannot move the task into %s", dir);
-        if (!cg_has_pid(dir, pid))
+        if (!has_joined(dir, pid))
             return err_step(e, "cgroup_attach", ESRCH, "the task is not in %s", dir);
     }
     return 0;

@@ -242,6 +242,8 @@ void session_handle(struct supervision *s, const struct session_request *r, int 
         err_set(reply, 500, "protocol", "the request is not understood");
     else if (s->main_reaped || s->status.state != RUN_RUNNING)
         err_set(reply, 409, "task_ended", "the task does not run");
+    else if (s->status.paused && r->op == SESSION_START)
+        err_set(reply, 409, "task_paused", "the task is paused: nothing in its groups can run");
     else if (r->op == SESSION_START)
         start(s, r, fds, nfds, reply);
     else if (!x)

@@ -141,7 +141,7 @@ static void without_word(struct exec *x)
         x->status = s;
     } else if (never_ran) {
         x->status.state = SESSION_FAILED;
-        err_set(&x->status.err, 409, "task_ended", "the task has ended");
+        err_set(&x->status.err, 409, "task_not_running", "the task does not run");
     } else {
         x->status.state = SESSION_LOST;
         x->status.code = -1;

@@ -70,11 +70,12 @@ int link_adopt(struct registry *r, struct task *t); /* -1 with errno when no sup
 void link_close(struct task *t, const struct err *e);
 /* fd goes along and stays the caller's; -1: none. */
 void link_request(struct task *t, struct supervisor_request *q, int fd, registry_done done, void *arg);
-/* The spec in memory that nobody can change any more: the supervisor reads it with all power. fd or -1. */
-int link_spec_memfd(const char *text);
-/* The same for an exec session; the first awaits no reply: what becomes of it is told over the channel in fds. */
+/* As link_request, for an exec session; the first awaits no reply: what becomes of it is told over the channel that is
+ * among the fds. */
 int link_send_session(struct task *t, struct session_request *q, const int *fds, size_t n, struct err *e);
 void link_request_session(struct task *t, struct session_request *q, registry_done done, void *arg);
+/* The spec in memory that nobody can change any more: the supervisor reads it with all power. fd or -1. */
+int link_spec_memfd(const char *text);
 
 /* launcher.c: the launcher. */
 int launcher_watch(struct registry *r, struct err *e);

@@ -5,6 +5,7 @@ import os
 import pathlib
 import signal
 import threading
+import time
 
 import pytest
 
@@ -136,6 +137,28 @@ def test_only_in_a_running_task(daemon):
     ended = daemon.run("/bin/true")
     assert daemon.post(f"/v1/tasks/{ended['id']}/exec", {"command": "/bin/true"}).status == 409
     assert daemon.post("/v1/tasks/none/exec", {"command": "/bin/true"}).json["code"] == "task_not_found"
+
+
+def test_not_in_a_paused_task_and_paused_with_it(daemon, task):
+    eid = start(daemon, task, "/bin/sh", "-c", "while :; do echo x; sleep 0.01; done")
+    path = f"/v1/tasks/{task['id']}"
+    assert daemon.post(f"{path}/pause").status in (200, 202, 204)
+    wait_until(lambda: daemon.task(task["id"])["state"] == "paused", what="the pause")
+    assert daemon.post(f"{path}/exec", {"command": "/bin/true"}).json["code"] == "task_not_running"
+    size = lambda: len(daemon.get(f"{path}/execs/{eid}/logs").body)
+    before = size()
+    time.sleep(0.3)
+    assert size() == before
+    assert daemon.post(f"{path}/resume").status in (200, 202, 204)
+    wait_until(lambda: size() > before, what="more output")
+
+
+def test_a_restart_ends_its_sessions(daemon, task):
+    start(daemon, task, "/bin/sleep", "1000")
+    assert daemon.post(f"/v1/tasks/{task['id']}/restart").status in (200, 202, 204)
+    wait_until(lambda: execs(daemon, task)[0]["state"] == "exited", what="its end")
+    wait_until(lambda: daemon.task(task["id"])["state"] == "running", what="the next run")
+    assert sh(daemon, task, "echo again")["output"]["stdout"] == "again\n"
 
 
 def test_a_timeout_kills_all_of_it(daemon, task):
