@@ -193,7 +193,7 @@ static void on_timeout(void *arg, uint32_t events)
 
     (void)events;
     x->timer = NULL;
-    if (x->status.state == SESSION_STARTING) {
+    if (x->report_fd >= 0) {
         err_step(&e, "launch", ETIMEDOUT, "the session did not start within %d s", SESSION_START_MS / 1000);
         fail(x, &e);
         return;

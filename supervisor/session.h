@@ -12,7 +12,7 @@ enum {
     SESSIONS_KEPT = 64, /* ended ones whose record and output stay */
     SESSION_FILES = 4,  /* segments a stream */
     SESSION_FILE_SIZE = 4 << 20,
-    SESSION_START_MS = 10000, /* from the request to execve */
+    SESSION_START_MS = 30000, /* from the request to execve */
     SESSION_KILL_MS = 1000
 };
 

@@ -33,7 +33,7 @@ def task(daemon):
 def sync(test):
     @functools.wraps(test)
     def run(*args, **more):
-        asyncio.run(asyncio.wait_for(test(*args, **more), 60))
+        asyncio.run(asyncio.wait_for(test(*args, **more), 300))
     return run
 
 
