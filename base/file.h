@@ -21,6 +21,11 @@ int file_write_at(int dirfd, const char *path, const char *text);
 int file_mkdirs(const char *path, mode_t mode);
 /* rm -rf of one name in dirfd (no path), never following links nor crossing into another mount. ENOENT is success. */
 int file_remove_tree(int dirfd, const char *name);
+/* The path with single slashes, without "." and without a slash at its end ("/" stays); caller frees. NULL when it is
+ * not absolute or has a ".." component. */
+char *file_clean_path(const char *path);
+/* What of path lies below dir, both clean: "" when they are the same, NULL when it is elsewhere. */
+const char *file_below(const char *path, const char *dir);
 /* write(2) until all is written. */
 int file_write_all(int fd, const void *data, size_t len);
 

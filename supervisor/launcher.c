@@ -245,6 +245,9 @@ static int init(struct running *r)
         log_error("%s: %s", e.step, e.detail);
         return -1;
     }
+    r->l->template_fd = sandbox_template_open(r->l->policy, &e);
+    if (r->l->template_fd < 0)
+        log_warn("%s: %s; each task puts its read-only root together", e.step, e.detail);
     clear_leftovers(r->l);
     return 0;
 }
