@@ -91,6 +91,20 @@ static int fail(const struct copy *c, const struct pair *p, struct err *e)
     return -1;
 }
 
+/* As in the other roots, our own mounts go onto directories, whatever the source had at these names. */
+static int make_own_places(int root)
+{
+    for (const char *const *own = root_mount_points; *own; own++) {
+        struct stat st;
+
+        if (fstatat(root, *own, &st, AT_SYMLINK_NOFOLLOW) == 0 && !S_ISDIR(st.st_mode) && unlinkat(root, *own, 0) < 0)
+            return -1;
+        if (mkdirat(root, *own, 0755) < 0 && errno != EEXIST)
+            return -1;
+    }
+    return 0;
+}
+
 static int copy_all(struct copy *c, const struct pairs *map, int upper, struct err *e)
 {
     _cleanup_close_ int root = make_dir(upper, UNFINISHED, 0755, 0, 0);
@@ -100,6 +114,8 @@ static int copy_all(struct copy *c, const struct pairs *map, int upper, struct e
     for (size_t i = 0; i < map->n; i++)
         if (copy_source(c, &map->v[i], root) < 0)
             return fail(c, &map->v[i], e);
+    if (make_own_places(root) < 0)
+        return err_step(e, "rootfs", errno, "cannot make the places of our own mounts");
     if (renameat(upper, UNFINISHED, upper, "root") < 0)
         return err_step(e, "rootfs", errno, "cannot name the root");
     return 0;

@@ -92,10 +92,12 @@ static int assemble(const struct sandbox *b, const char *at, struct err *e)
     _cleanup_close_ int root_fd = -1;
 
     if (make_top(b, at, &root_fd) < 0)
-        return err_step(e, "rootfs", errno, "cannot mount the top of chroot %s", b->chroot->name);
+        return err_step(e, "rootfs", errno, "cannot mount the top of chroot %s%s", b->chroot->name,
+                        rootfs_hint(errno));
     for (size_t i = strcmp(map->v[0].value, "/") == 0; i < map->n; i++)
         if (place(b, i, root_fd) < 0)
-            return err_step(e, "rootfs", errno, "cannot put %s at %s", map->v[i].key, map->v[i].value);
+            return err_step(e, "rootfs", errno, "cannot put %.100s at %.60s%s", map->v[i].key, map->v[i].value,
+                            rootfs_hint(errno));
     if (tree_protect(root_fd, FIXED) < 0 || tree_verify(root_fd, FIXED) < 0)
         return err_step(e, "rootfs", errno, "cannot make chroot %s read-only", b->chroot->name);
     return 0;

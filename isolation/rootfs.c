@@ -178,6 +178,11 @@ int rootfs_lowers(const struct sandbox *b, size_t n, const char *src, int lower[
     return -1;
 }
 
+const char *rootfs_hint(int errnum)
+{
+    return errnum == ELOOP ? " (a source must not hold the state or run directory)" : "";
+}
+
 static int open_layer(const struct sandbox *b, const char *kind, size_t n)
 {
     _cleanup_free_ char *path = xasprintf("%s/%s/%zu", b->task_dir, kind, n);
@@ -241,12 +246,13 @@ static int make_overlays(struct entry *c, const char *root, struct err *e)
     if (whole && rootfs_source(&map->v[0], real, &st) != SOURCE_DIR)
         return err_step(e, "rootfs", ENOTDIR, "%s is no directory", map->v[0].key);
     if (fd < 0 || (whole ? overlay(c->b, 0, real, fd) : tree_bind(fd, fd, TREE_QUIET)) < 0)
-        return err_step(e, "rootfs", errno, "cannot mount %s", whole ? map->v[0].key : root);
+        return err_step(e, "rootfs", errno, "cannot mount %s%s", whole ? map->v[0].key : root, rootfs_hint(errno));
     if (rootfs_open(c, root, e) < 0)
         return -1;
     for (size_t i = whole; i < map->n; i++)
         if (add_source(c, i) < 0)
-            return err_step(e, "rootfs", errno, "cannot put %s at %s", map->v[i].key, map->v[i].value);
+            return err_step(e, "rootfs", errno, "cannot put %.100s at %.60s%s", map->v[i].key, map->v[i].value,
+                            rootfs_hint(errno));
     return 0;
 }
 

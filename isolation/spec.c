@@ -12,6 +12,7 @@
 
 enum {
     PATH_MAX_LEN = 4095,
+    DESTINATION_MAX = 2048, /* with the root's own path before it, it must still be a path */
     INPUT_MAX = 16 * 1024 * 1024,
     ITEMS_MAX = 10000,
     MEMORY_MIN = 4,
@@ -137,7 +138,7 @@ static const struct record_table restart_table = {.fields = restart_fields,
                                                   .whole = check_restart};
 static const struct record_field mount_fields[] = {
     {"volume", RECORD_STRING, IN_MOUNT(volume), RANGE(1, SPEC_NAME_MAX), .required = true},
-    {"destination", RECORD_STRING, IN_MOUNT(destination), RANGE(1, PATH_MAX_LEN), .required = true,
+    {"destination", RECORD_STRING, IN_MOUNT(destination), RANGE(1, DESTINATION_MAX), .required = true,
      .check = spec_check_destination},
     {"read_only", RECORD_BOOL, IN_MOUNT(read_only)},
     {"propagation_mode", RECORD_ENUM, IN_MOUNT(propagation), .names = propagations},

@@ -51,6 +51,8 @@ int root_bind_file(int root_fd, const char *src, const char *dst);
 
 /* rootfs.c. The lower layers of source n, the topmost first; how many, or -1. The caller closes them. */
 int rootfs_lowers(const struct sandbox *b, size_t n, const char *src, int lower[2]);
+/* What to add to the detail of a failed mount: an overlay's layers must not lie in each other (ELOOP). */
+const char *rootfs_hint(int errnum);
 /* Makes what is mounted at root (a path of the host) the new root. */
 int rootfs_open(struct entry *c, const char *root, struct err *e);
 /* root_readonly.c: the read-only root, from the template or put together here, at root. */
