@@ -57,7 +57,9 @@ const char *rootfs_hint(int errnum);
 int rootfs_open(struct entry *c, const char *root, struct err *e);
 /* root_readonly.c: the read-only root, from the template or put together here, at root. */
 int readonly_mount(struct entry *c, const char *root, struct err *e);
-/* The same on the host: opens a copy of the chroot's tree in the template, into b->root_tree. */
+/* What all tasks of b->chroot have in common of it, at the directory at. */
+int readonly_assemble(const struct sandbox *b, const char *at, struct err *e);
+/* root_template.c, on the host: opens a copy of the chroot's tree in the template, into b->root_tree. */
 int readonly_clone(struct sandbox *b, int template_fd, struct err *e);
 /* root_extend.c: makes the places that volumes and the working directory need in a root that cannot be written to. */
 int readonly_extend(struct entry *c, const char *root, struct err *e);

@@ -130,7 +130,8 @@ static int on_copied(void *arg)
 
 static int copy_root(struct supervision *s, struct err *e)
 {
-    s->progress = (struct root_progress){.tell = on_copied, .arg = s};
+    s->progress = (struct root_progress){
+        .files = s->status.root_files, .bytes = s->status.root_bytes, .tell = on_copied, .arg = s};
     s->told_ms = clock_mono_ms();
     int rc = sandbox_copy_root(&s->sandbox, &s->progress, e);
     s->status.root_files = s->progress.files;
