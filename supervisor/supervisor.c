@@ -23,8 +23,8 @@
 
 enum { RECORD_RETRY_MS = 1000, TRIM_AFTER_MS = 500 };
 
-/* Only the standard streams and our few fds stay, from 3 on: nothing of the launcher's can reach the task. The program of
- * the device policy and the template are -1 where there is none. */
+/* Only the standard streams and our few fds stay, from 3 on: nothing of the launcher's can reach the task. The program
+ * of the device policy and the template are -1 where there is none. */
 static void keep_fds(struct supervisor_args *a, int *device_fd)
 {
     int *fds[] = {&a->spec_fd, &a->server_fd, &a->listen_fd, &a->template_fd, device_fd};
