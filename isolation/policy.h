@@ -25,7 +25,7 @@ struct chroot { /* a tree that tasks may have as their root */
 
 struct volume { /* a directory or file of the host that tasks may mount */
     char *name;
-    char *path; /* absolute, on the host */
+    char *path; /* absolute, on the host; without links as far as it was there when the daemon started */
     bool read_only;
     bool allow_bidirectional; /* tasks may ask for mounts that show on the host */
 };

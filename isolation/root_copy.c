@@ -132,13 +132,15 @@ static int on_progress(void *arg, const struct copy *c)
 
 int sandbox_copy_root(const struct sandbox *b, struct root_progress *progress, struct err *e)
 {
-    _cleanup_free_ char *path = xasprintf("%s/upper", b->task_dir);
-    _cleanup_close_ int upper = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     struct hidden hidden = {0};
     struct copy c = {.progress = progress->tell ? on_progress : NULL, .arg = progress};
 
-    if (b->spec->root != ROOT_COPY || faccessat(upper, "root", F_OK, 0) == 0)
+    if (b->spec->root != ROOT_COPY)
         return 0;
+    _cleanup_free_ char *path = xasprintf("%s/upper", b->task_dir);
+    _cleanup_close_ int upper = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (faccessat(upper, "root", F_OK, 0) == 0)
+        return 0; /* from an earlier run of the task */
     if (upper < 0 || file_remove_tree(upper, UNFINISHED) < 0)
         return err_step(e, "rootfs", errno, "cannot clear the root");
     int rc =

@@ -2,10 +2,12 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/openat2.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "base/buf.h"
@@ -88,6 +90,15 @@ static uint64_t attrs_of(const struct volume *v, const struct volume_mount *m)
     return TREE_QUIET | (v->read_only || m->read_only ? MOUNT_ATTR_RDONLY : 0);
 }
 
+/* Links were followed when the daemon started. Later ones may be a task's, made through a volume that holds this path.
+ */
+static int open_path(const char *path)
+{
+    struct open_how how = {.flags = O_PATH | O_CLOEXEC, .resolve = RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS};
+
+    return (int)syscall(SYS_openat2, AT_FDCWD, path, &how, sizeof(how));
+}
+
 static int open_volume(struct sandbox *b, size_t i, struct err *e)
 {
     static const uint64_t types[] = {
@@ -98,10 +109,10 @@ static int open_volume(struct sandbox *b, size_t i, struct err *e)
     const struct volume_mount *m = mount_at(b->spec, i);
     const struct volume *v = policy_volume(b->policy, m->volume);
     struct stat st;
-    _cleanup_close_ int fd = open(v->path, O_PATH | O_CLOEXEC);
+    _cleanup_close_ int fd = open_path(v->path);
 
     if (fd < 0 || fstat(fd, &st) < 0)
-        return volumes_field(e, errno, i, "volume", "the host lacks what the operator configured for it");
+        return volumes_field(e, errno, i, "volume", "cannot open what the operator configured for it");
     if (!S_ISDIR(st.st_mode) && !S_ISREG(st.st_mode))
         return volumes_field(e, ENOTSUP, i, "volume", "it is neither a directory nor a file");
     b->volumes[i].is_dir = S_ISDIR(st.st_mode);
@@ -173,7 +184,7 @@ static int attach(struct entry *c, size_t i)
     if (dst < 0)
         return -1;
     if (t->is_path) { /* its fd is of the host's namespace; the same path in ours is wanted */
-        src = open(v->path, O_PATH | O_CLOEXEC);
+        src = open_path(v->path);
         return src < 0 ? -1 : tree_bind(src, dst, attrs_of(v, m));
     }
     return tree_attach(t->fd, dst);

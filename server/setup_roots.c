@@ -87,6 +87,11 @@ static int setup_volumes(const struct config *c, struct policy *p, struct err *e
             return err_set(e, 400, "config", "host_volume \"%s\": %s %s", v->name, why.pointer, why.detail);
         if (v->path[0] != '/')
             return err_set(e, 400, "config", "host_volume \"%s\": the path must be absolute", v->name);
+        char *real = realpath(v->path, NULL);
+        if (real) {
+            free(v->path);
+            v->path = real;
+        }
     }
     return 0;
 }

@@ -43,6 +43,9 @@ class Host:
         self.alone.mkdir()
         self.mount("alone", self.alone)
         subprocess.run(["mount", "--make-private", self.alone], check=True)
+        (self.alone / "inner").mkdir()
+        (self.alone / "inner/below").write_text("inner\n")
+        (self.dir / "link").symlink_to(self.data)
         self.image = make_image(self.dir / "image")
         (self.image / "inside").mkdir()
         (self.image / "absolute").symlink_to("/inside")
@@ -67,6 +70,8 @@ class Host:
                     "one": {"path": str(self.data / "file")},
                     "gone": {"path": str(self.dir / "gone")},
                     "device": {"path": str(self.data / "null")},
+                    "inner": {"path": str(self.alone / "inner")},
+                    "linked": {"path": str(self.dir / "link")},
                     "alone": {"path": str(self.alone), "allow_bidirectional": True},
                 },
             },
@@ -190,6 +195,19 @@ def test_a_volume_that_the_host_lacks_is_named(volumes):
     answer = refused(volumes, "/volume_mounts/1/volume", volume_mounts=at("/a") + at("/b", "gone"))
     assert answer["step"] == "volume_mounts" and answer["errno"] == "ENOENT"
     refused(volumes, "/volume_mounts/0/volume", volume_mounts=at("/b", "device"))
+
+
+def test_a_volumes_path_is_no_longer_followed_once_the_daemon_runs(volumes, host):
+    """A task that has the outer volume could replace the inner one by a link to any place of the host."""
+    assert out(volumes.sh("cat /v/below", volume_mounts=at("/v", "inner"))) == "inner\n"
+    task = volumes.sh("rm -rf /v/inner && ln -s /etc /v/inner", user="0", volume_mounts=at("/v", "alone"))
+    assert out(task) == "" and (host.alone / "inner").is_symlink()
+    answer = refused(volumes, "/volume_mounts/0/volume", volume_mounts=at("/v", "inner"))
+    assert answer["errno"] == "ELOOP"
+
+
+def test_links_in_the_operators_path_are_followed(volumes):
+    assert out(volumes.sh("cat /v/file", volume_mounts=at("/v", "linked"))) == "host\n"
 
 
 @pytest.mark.parametrize("mode", MODES)
