@@ -220,6 +220,15 @@ static void started(struct session *x)
     attach_tell(x);
 }
 
+/* An err from a process that the task could have taken over. */
+static void make_safe(struct err *e)
+{
+    e->code[sizeof(e->code) - 1] = e->step[sizeof(e->step) - 1] = '\0';
+    e->pointer[sizeof(e->pointer) - 1] = e->detail[sizeof(e->detail) - 1] = '\0';
+    if (e->status < 400 || e->status > 599)
+        err_step(e, "launch", EPROTO, "a failure without a status");
+}
+
 static void handle_report(struct session *x, struct join_report *r, int *fd)
 {
     struct err e = {0};
@@ -236,11 +245,26 @@ static void handle_report(struct session *x, struct join_report *r, int *fd)
         err_step(&e, "launch", EPROTO, "an unknown report");
     if (rc == 0)
         return;
-    e.code[sizeof(e.code) - 1] = e.step[sizeof(e.step) - 1] = '\0';
-    e.pointer[sizeof(e.pointer) - 1] = e.detail[sizeof(e.detail) - 1] = '\0';
-    if (e.status < 400 || e.status > 599)
-        err_step(&e, "launch", EPROTO, "a failure without a status");
+    make_safe(&e);
     fail(x, &e);
+}
+
+bool session_failed(struct session *x, struct err *e)
+{
+    struct join_report r;
+    int fds[MSG_FDS_MAX];
+    size_t nfds = 0;
+
+    while (x->report_fd >= 0 && msg_recv(x->report_fd, &r, sizeof(r), fds, &nfds) == sizeof(r)) {
+        for (size_t i = 0; i < nfds; i++)
+            close(fds[i]);
+        if (r.kind != JOIN_FAILED)
+            continue;
+        *e = r.err;
+        make_safe(e);
+        return true;
+    }
+    return false;
 }
 
 static void on_report(void *arg, uint32_t events)

@@ -183,7 +183,10 @@ bool session_reaped(struct supervision *s, pid_t pid, int status)
             continue;
         x->pid = 0;
         x->wait_status = status;
-        if (x->status.state == SESSION_RUNNING) {
+        /* Its end may be heard of before what it said before: that is still there to be read. */
+        if (session_failed(x, &e)) {
+            session_finish(x, &e);
+        } else if (x->status.state == SESSION_RUNNING) {
             session_finish(x, NULL);
         } else {
             err_step(&e, "launch", EPROTO, "the session's process is gone");

@@ -65,6 +65,8 @@ void session_finish(struct session *x, const struct err *e);
 int session_record(struct session *x); /* 0, or -1 with errno */
 
 /* exec.c */
+/* Whether what the session's process has reported, and nobody has read yet, is a failure: then e is it. */
+bool session_failed(struct session *x, struct err *e);
 /* Forks, and watches the entering process. On failure *x is unchanged but for fds that session_finish closes. */
 int session_start(struct session *x, int spec_fd, bool interactive, struct err *e);
 int session_signal(struct session *x, int signum, struct err *e);
