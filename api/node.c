@@ -73,18 +73,47 @@ void attributes_get(struct request *q)
     }
 }
 
+static struct json *chroots_view(const struct policy *p)
+{
+    struct json *a = json_array();
+
+    for (size_t i = 0; i < p->nchroots; i++)
+        json_push(a, json_new_string(p->chroots[i].name));
+    return a;
+}
+
+/* Not where they are on the host: that is for admins (GET /v1/config). */
+static struct json *volumes_view(const struct policy *p)
+{
+    struct json *a = json_array();
+
+    for (size_t i = 0; i < p->nvolumes; i++) {
+        struct json *v = json_object();
+
+        json_set_string(v, "name", p->volumes[i].name);
+        json_set_bool(v, "read_only", p->volumes[i].read_only);
+        json_set_bool(v, "allow_bidirectional", p->volumes[i].allow_bidirectional);
+        json_push(a, v);
+    }
+    return a;
+}
+
 void driver_get(struct request *q)
 {
     const struct attributes *a = registry_attributes(request_registry(q));
+    static const char *const modes_of_root[] = {"overlay", "readonly", "copy"};
     struct json *j = json_object(), *c = json_object(), *modes = json_array(), *roots = json_array();
 
     json_push(modes, json_new_string("host"));
-    json_push(roots, json_new_string("overlay"));
+    for (size_t i = 0; i < sizeof(modes_of_root) / sizeof(modes_of_root[0]); i++)
+        json_push(roots, json_new_string(modes_of_root[i]));
     json_set_bool(c, "send_signals", true);
     json_set_bool(c, "exec", true);
     json_set_string(c, "fs_isolation", "chroot");
     json_set(c, "network_modes", modes);
     json_set(c, "roots", roots);
+    json_set(c, "chroots", chroots_view(registry_policy(request_registry(q))));
+    json_set(c, "volumes", volumes_view(registry_policy(request_registry(q))));
     json_set_string(j, "name", "exec");
     json_set_bool(j, "healthy", a->driver_exec);
     json_set_string(j, "health_description", a->reason);

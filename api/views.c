@@ -44,6 +44,16 @@ static struct json *exit_view(const struct task *t)
     return j;
 }
 
+static struct json *root_view(const struct task *t)
+{
+    struct json *j = json_object();
+
+    json_set_string(j, "mode", "copy");
+    json_set_int(j, "files", t->status.root_files);
+    json_set_int(j, "bytes", t->status.root_bytes);
+    return j;
+}
+
 struct json *task_view(const struct task *t)
 {
     struct json *j = json_object();
@@ -65,6 +75,8 @@ struct json *task_view(const struct task *t)
         set_time(j, "next_start_at", t->status.next_start_at);
     if (t->state == TASK_FAILED)
         json_set(j, "error", problem_json(&t->status.err));
+    if (t->spec.root == ROOT_COPY)
+        json_set(j, "root", root_view(t));
     json_set(j, "spec", spec_encode(&t->spec));
     return j;
 }

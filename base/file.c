@@ -135,6 +135,37 @@ int file_mkdirs(const char *path, mode_t mode)
     return mkdir(copy, mode) < 0 && errno != EEXIST ? -1 : 0;
 }
 
+char *file_clean_path(const char *path)
+{
+    _cleanup_free_ char *out = xcalloc(strlen(path) + 2, 1);
+    size_t len = 0;
+
+    if (path[0] != '/')
+        return NULL;
+    while (*path) {
+        path += strspn(path, "/");
+        size_t n = strcspn(path, "/");
+        if (n == 2 && path[0] == '.' && path[1] == '.')
+            return NULL;
+        if (n > 0 && !(n == 1 && path[0] == '.')) {
+            out[len++] = '/';
+            memcpy(out + len, path, n);
+            len += n;
+        }
+        path += n;
+    }
+    return xstrdup(len ? out : "/");
+}
+
+const char *file_below(const char *path, const char *dir)
+{
+    size_t len = strcmp(dir, "/") == 0 ? 0 : strlen(dir);
+
+    if (strncmp(path, dir, len) != 0 || (path[len] && path[len] != '/'))
+        return NULL;
+    return path[len] ? path + len + 1 : path + len;
+}
+
 /* st_dev would not tell a bind mount of the same filesystem apart: only the kernel knows where a mount begins. */
 static int open_to_remove(int dirfd, const char *name)
 {

@@ -23,6 +23,11 @@ int file_mkdirs(const char *path, mode_t mode);
 int file_remove_tree(int dirfd, const char *name);
 /* Data in memory that nobody can change any more (memfd_create(2), sealed), to be read from its start. fd or -1. */
 int memfd_sealed(const char *name, const void *data, size_t len);
+/* The path with single slashes, without "." and without a slash at its end ("/" stays); caller frees. NULL when it is
+ * not absolute or has a ".." component. */
+char *file_clean_path(const char *path);
+/* What of path lies below dir, both clean: "" when they are the same, NULL when it is elsewhere. */
+const char *file_below(const char *path, const char *dir);
 /* write(2) until all is written. */
 int file_write_all(int fd, const void *data, size_t len);
 

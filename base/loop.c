@@ -177,24 +177,32 @@ static void run_timers(struct loop *l)
     }
 }
 
-int loop_run(struct loop *l)
+static void turn(struct loop *l, int ms)
 {
     struct epoll_event events[EVENTS];
+    int n = epoll_wait(l->epfd, events, EVENTS, ms);
 
-    l->stopped = false;
-    while (!l->stopped) {
-        int n = epoll_wait(l->epfd, events, EVENTS, wait_ms(l));
+    for (int i = 0; i < n && !l->stopped; i++) {
+        struct loop_source *s = events[i].data.ptr;
 
-        for (int i = 0; i < n && !l->stopped; i++) {
-            struct loop_source *s = events[i].data.ptr;
-
-            if (!s->dead)
-                s->fn(s->arg, events[i].events);
-        }
-        run_timers(l);
-        bury(l);
+        if (!s->dead)
+            s->fn(s->arg, events[i].events);
     }
+    run_timers(l);
+    bury(l);
+}
+
+int loop_run(struct loop *l)
+{
+    l->stopped = false;
+    while (!l->stopped)
+        turn(l, wait_ms(l));
     return l->code;
+}
+
+void loop_poll(struct loop *l)
+{
+    turn(l, 0);
 }
 
 void loop_stop(struct loop *l, int code)

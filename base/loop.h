@@ -24,6 +24,8 @@ void loop_remove(struct loop_source *s);
 void loop_set_prepare(struct loop *l, int64_t (*fn)(void *arg), void *arg);
 /* Runs until loop_stop; returns its code. */
 int loop_run(struct loop *l);
+/* What is ready and due now, without waiting: for work that takes long between two waits. */
+void loop_poll(struct loop *l);
 void loop_stop(struct loop *l, int code);
 
 #endif

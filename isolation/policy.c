@@ -1,6 +1,7 @@
-/* Lists of id ranges. */
+/* Lists of id ranges; what the operator has named. */
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/buf.h"
 #include "isolation/policy.h"
@@ -75,4 +76,20 @@ bool id_ranges_have(const struct id_ranges *r, uint32_t id)
         if (id >= r->v[i].low && id <= r->v[i].high)
             return true;
     return false;
+}
+
+const struct chroot *policy_chroot(const struct policy *p, const char *name)
+{
+    for (size_t i = 0; i < p->nchroots; i++)
+        if (strcmp(p->chroots[i].name, name) == 0)
+            return &p->chroots[i];
+    return NULL;
+}
+
+const struct volume *policy_volume(const struct policy *p, const char *name)
+{
+    for (size_t i = 0; i < p->nvolumes; i++)
+        if (strcmp(p->volumes[i].name, name) == 0)
+            return &p->volumes[i];
+    return NULL;
 }

@@ -17,6 +17,19 @@ struct id_ranges {
     size_t n;
 };
 
+struct chroot { /* a tree that tasks may have as their root */
+    char *name;
+    /* Host source -> clean path inside, ordered by the latter: a directory comes before what is mapped below it. */
+    struct pairs map;
+};
+
+struct volume { /* a directory or file of the host that tasks may mount */
+    char *name;
+    char *path; /* absolute, on the host; without links as far as it was there when the daemon started */
+    bool read_only;
+    bool allow_bidirectional; /* tasks may ask for mounts that show on the host */
+};
+
 struct policy {
     enum ns_mode pid_mode, ipc_mode; /* for tasks that do not say; private */
     bool no_pivot_root;
@@ -24,15 +37,21 @@ struct policy {
     bool ambient_all;    /* Nomad's behaviour: a non-root task's ambient set is its whole set */
     struct id_ranges denied_uids, denied_gids;
     struct strings denied_users; /* default {"root"} */
-    struct pairs chroot;         /* host source -> path inside; in order */
-    char *state_dir, *run_dir;   /* absolute */
-    char *cgroup_parent;         /* "cloister": name below each hierarchy's root */
-    uid_t server_uid;            /* never a task's */
-    gid_t server_gid;            /* owns what the server may read; never a task's */
+    struct chroot *chroots;      /* [0] is "default" */
+    size_t nchroots;
+    struct volume *volumes;
+    size_t nvolumes;
+    char *state_dir, *run_dir; /* absolute */
+    char *cgroup_parent;       /* "cloister": name below each hierarchy's root */
+    uid_t server_uid;          /* never a task's */
+    gid_t server_gid;          /* owns what the server may read; never a task's */
 };
 
 /* "0,10-15,22" to ranges; -1 when malformed, reversed or beyond 32 bits. The caller frees r->v. */
 int id_ranges_parse(const char *text, struct id_ranges *r);
 bool id_ranges_have(const struct id_ranges *r, uint32_t id);
+/* By name; NULL when the operator configured none. */
+const struct chroot *policy_chroot(const struct policy *p, const char *name);
+const struct volume *policy_volume(const struct policy *p, const char *name);
 
 #endif

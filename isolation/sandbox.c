@@ -5,15 +5,19 @@
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include "base/buf.h"
+#include "base/cleanup.h"
 #include "base/file.h"
 #include "isolation/rlimits.h"
 #include "isolation/steps.h"
+#include "isolation/volumes.h"
 
 static enum ns_mode mode_of(enum ns_mode asked, enum ns_mode policy)
 {
@@ -30,6 +34,7 @@ int sandbox_plan(struct sandbox *b, const struct spec *s, const struct policy *p
     b->spec = s;
     b->policy = p;
     b->id = id;
+    b->root_tree = -1;
     int n = snprintf(b->task_dir, sizeof(b->task_dir), "%s/tasks/%s", p->state_dir, id);
     if (n < 0 || (size_t)n >= sizeof(b->task_dir))
         return err_step(e, "task_directory", ENAMETOOLONG, "the state directory's path is too long");
@@ -37,6 +42,9 @@ int sandbox_plan(struct sandbox *b, const struct spec *s, const struct policy *p
         return -1;
     if (caps_compute(s, p->allow_caps, &b->caps, &added, e) < 0)
         return -1;
+    if (volumes_check(s, p, e) < 0)
+        return -1;
+    b->chroot = policy_chroot(p, s->chroot);
     b->caps_ambient = p->ambient_all ? b->caps : added & b->caps;
     b->pid_mode = mode_of(s->pid_mode, p->pid_mode);
     b->ipc_mode = mode_of(s->ipc_mode, p->ipc_mode);
@@ -46,6 +54,19 @@ int sandbox_plan(struct sandbox *b, const struct spec *s, const struct policy *p
     if (b->ipc_mode == NS_PRIVATE)
         b->clone_flags |= CLONE_NEWIPC;
     return 0;
+}
+
+int sandbox_open_mounts(struct sandbox *b, int template_fd, struct err *e)
+{
+    return readonly_clone(b, template_fd, e) < 0 ? -1 : volumes_open(b, e);
+}
+
+void sandbox_close_mounts(struct sandbox *b)
+{
+    if (b->root_tree >= 0)
+        close(b->root_tree);
+    b->root_tree = -1;
+    volumes_close(b);
 }
 
 static int step_mount_propagation(struct entry *c, struct err *e)
@@ -121,14 +142,35 @@ int step_signals(struct entry *c, struct err *e)
     return 0;
 }
 
+static int by_number(const void *a, const void *b)
+{
+    return *(const int *)a - *(const int *)b;
+}
+
+/* The report's fd stays until execve, the trees that are to be mounted until they are. */
 int step_close_fds(struct entry *c, struct err *e)
 {
-    unsigned keep = (unsigned)c->report_fd;
+    size_t n = 0, mounts = c->b->volumes ? c->b->spec->volume_mounts.n : 0;
+    _cleanup_free_ int *keep = xcalloc(mounts + 2, sizeof(*keep));
+    unsigned next = 3;
 
     if (c->report_fd < 3)
         return err_step(e, "close_fds", EBADF, "the report's fd is a standard stream");
-    if ((keep > 3 && close_range(3, keep - 1, 0) < 0) || close_range(keep + 1, ~0U, 0) < 0 ||
-        fcntl(c->report_fd, F_SETFD, FD_CLOEXEC) < 0)
+    keep[n++] = c->report_fd;
+    keep[n++] = c->b->root_tree;
+    for (size_t i = 0; i < mounts; i++)
+        keep[n++] = c->b->volumes[i].fd;
+    qsort(keep, n, sizeof(*keep), by_number);
+    for (size_t i = 0; i < n; i++) {
+        unsigned fd = (unsigned)keep[i];
+
+        if (keep[i] < 3)
+            continue;
+        if ((fd > next && close_range(next, fd - 1, 0) < 0) || fcntl(keep[i], F_SETFD, FD_CLOEXEC) < 0)
+            return err_step(e, "close_fds", errno, "cannot close what is before fd %u", fd);
+        next = fd + 1;
+    }
+    if (close_range(next, ~0U, 0) < 0)
         return err_step(e, "close_fds", errno, "close_range");
     return 0;
 }
@@ -138,6 +180,7 @@ static const struct step steps[] = {
     {"mount_propagation", step_mount_propagation},
     {"rootfs", step_rootfs},
     {"volumes", step_volumes},
+    {"volume_mounts", step_volume_mounts}, /* before those that the kernel fills: these end up on top */
     {"dev", step_dev},
     {"proc", step_proc},
     {"sys", step_sys},

@@ -12,6 +12,7 @@
 
 enum {
     PATH_MAX_LEN = 4095,
+    DESTINATION_MAX = 2048, /* with the root's own path before it, it must still be a path */
     INPUT_MAX = 16 * 1024 * 1024,
     ITEMS_MAX = 10000,
     MEMORY_MIN = 4,
@@ -24,9 +25,16 @@ enum {
 #define AT(member) .offset = offsetof(struct spec, member)
 #define IN_RESOURCES(member) .offset = offsetof(struct resources, member)
 #define IN_LOGS(member) .offset = offsetof(struct log_limits, member)
+#define IN_MOUNT(member) .offset = offsetof(struct volume_mount, member)
 #define RANGE(low, high) .min = (low), .max = (high)
 #define ITEMS RANGE(0, ITEMS_MAX)
 
+static const char *const root_modes[] = {
+    [ROOT_OVERLAY] = "overlay", [ROOT_READONLY] = "readonly", [ROOT_COPY] = "copy", NULL};
+static const char *const propagations[] = {[PROPAGATION_PRIVATE] = "private",
+                                           [PROPAGATION_HOST_TO_TASK] = "host-to-task",
+                                           [PROPAGATION_BIDIRECTIONAL] = "bidirectional",
+                                           NULL};
 static const char *const ns_modes[] = {[NS_PRIVATE] = "private", [NS_HOST] = "host", NULL};
 
 static const struct record_field io_limit_fields[] = {
@@ -128,6 +136,21 @@ static const struct record_table restart_table = {.fields = restart_fields,
                                                   .n = COUNT(restart_fields),
                                                   .size = sizeof(struct restart_policy),
                                                   .whole = check_restart};
+static const struct record_field mount_fields[] = {
+    {"volume", RECORD_STRING, IN_MOUNT(volume), RANGE(1, SPEC_NAME_MAX), .required = true},
+    {"destination", RECORD_STRING, IN_MOUNT(destination), RANGE(1, DESTINATION_MAX), .required = true,
+     .check = spec_check_destination},
+    {"read_only", RECORD_BOOL, IN_MOUNT(read_only)},
+    {"propagation_mode", RECORD_ENUM, IN_MOUNT(propagation), .names = propagations},
+};
+
+static void default_mount(void *at)
+{
+    ((struct volume_mount *)at)->propagation = PROPAGATION_PRIVATE;
+}
+
+static const struct record_table mount_table = {mount_fields, COUNT(mount_fields), sizeof(struct volume_mount),
+                                                .defaults = default_mount};
 
 static const struct record_field fields[] = {
     {"command", RECORD_STRING, AT(command), RANGE(1, PATH_MAX_LEN), .required = true},
@@ -141,6 +164,9 @@ static const struct record_field fields[] = {
     {"pid_mode", RECORD_ENUM, AT(pid_mode), .names = ns_modes},
     {"ipc_mode", RECORD_ENUM, AT(ipc_mode), .names = ns_modes},
     {"hostname", RECORD_STRING, AT(hostname), RANGE(1, 63), .check = spec_check_hostname},
+    {"chroot", RECORD_STRING, AT(chroot), RANGE(1, SPEC_NAME_MAX)},
+    {"root", RECORD_ENUM, AT(root), .names = root_modes},
+    {"volume_mounts", RECORD_OBJECT_LIST, AT(volume_mounts), RANGE(0, 100), .table = &mount_table},
     {"cap_add", RECORD_STRINGS, AT(cap_add), ITEMS},
     {"cap_drop", RECORD_STRINGS, AT(cap_drop), ITEMS},
     {"no_new_privs", RECORD_BOOL, AT(no_new_privs)},
@@ -182,7 +208,13 @@ static char *default_name(const char *command)
 
 int spec_decode(const struct json *j, struct spec *s, struct err *e)
 {
-    *s = (struct spec){.no_new_privs = true, .kill_signal = SIGINT, .kill_timeout_ms = 5000, .priority = 50};
+    *s = (struct spec){
+        .no_new_privs = true,
+        .kill_signal = SIGINT,
+        .kill_timeout_ms = 5000,
+        .priority = 50,
+        .root = ROOT_OVERLAY,
+    };
     s->restart = (struct restart_policy){
         .interval_ms = 30 * 60 * 1000,
         .delay_ms = 15 * 1000,
@@ -201,6 +233,8 @@ int spec_decode(const struct json *j, struct spec *s, struct err *e)
         s->user = xstrdup("nobody");
     if (!s->work_dir)
         s->work_dir = xstrdup("/");
+    if (!s->chroot)
+        s->chroot = xstrdup("default");
     return 0;
 }
 

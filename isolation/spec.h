@@ -10,6 +10,16 @@
 
 enum ns_mode { NS_DEFAULT, NS_PRIVATE, NS_HOST };
 
+enum root_mode { ROOT_OVERLAY = 1, ROOT_READONLY, ROOT_COPY };
+enum propagation { PROPAGATION_PRIVATE = 1, PROPAGATION_HOST_TO_TASK, PROPAGATION_BIDIRECTIONAL };
+
+struct volume_mount {
+    char *volume;      /* name of one that the operator configured */
+    char *destination; /* absolute, inside the root */
+    bool read_only;
+    enum propagation propagation; /* mount_namespaces(7): private, slave, shared */
+};
+
 struct io_limit { /* 0 = not set */
     char *device; /* "/dev/sda" or "8:0" */
     int64_t read_bps, write_bps, read_iops, write_iops;
@@ -78,7 +88,10 @@ struct spec {
     enum ns_mode pid_mode, ipc_mode;
     char *hostname; /* default: the first 12 characters of the id */
     struct strings cap_add, cap_drop;
-    bool no_new_privs; /* default true */
+    bool no_new_privs;            /* default true */
+    char *chroot;                 /* default "default" */
+    enum root_mode root;          /* default ROOT_OVERLAY */
+    struct records volume_mounts; /* of struct volume_mount */
     struct resources resources;
     int64_t oom_score_adj; /* proc(5); 0 to 1000 */
     struct log_limits logs;

@@ -5,6 +5,9 @@
 #include <stdbool.h>
 #include <string.h>
 
+#include "base/cleanup.h"
+#include "base/file.h"
+
 static bool is_name(const char *s, const char *more)
 {
     if (!isalnum((unsigned char)s[0]))
@@ -45,6 +48,28 @@ int spec_check_path(const char *pointer, const char *text, struct err *e)
     for (const char *p = strstr(text, "/.."); p; p = strstr(p + 1, "/..")) {
         if (p[3] == '/' || p[3] == '\0')
             return err_field(e, pointer, "must not have a \"..\" component");
+    }
+    return 0;
+}
+
+int spec_check_destination(const char *pointer, const char *text, struct err *e)
+{
+    static const struct {
+        const char *path;
+        bool below; /* what is below it is refused too */
+    } taken[] = {
+        {"/proc", true},   {"/sys", true},    {"/dev", true},      {"/", false},
+        {"/local", false}, {"/alloc", false}, {"/secrets", false}, {"/tmp", false},
+    };
+
+    if (spec_check_path(pointer, text, e) < 0)
+        return -1;
+    _cleanup_free_ char *path = file_clean_path(text);
+    for (size_t i = 0; i < sizeof(taken) / sizeof(taken[0]); i++) {
+        const char *rest = file_below(path, taken[i].path);
+
+        if (rest && (!*rest || taken[i].below))
+            return err_field(e, pointer, "must not be at %s%s", taken[i].below ? "or below " : "", taken[i].path);
     }
     return 0;
 }

@@ -11,6 +11,9 @@ int spec_check_label(const char *pointer, const char *text, struct err *e);
 int spec_check_env(const char *pointer, const char *text, struct err *e);
 /* An absolute path without "..". */
 int spec_check_path(const char *pointer, const char *text, struct err *e);
+/* Where a volume may go: spec_check_path, and neither the root nor a directory of our own, nor at or below one that the
+ * kernel fills (CVE-2019-16884 is what mounts over /proc lead to). */
+int spec_check_destination(const char *pointer, const char *text, struct err *e);
 /* RFC 1123 section 2.1. */
 int spec_check_hostname(const char *pointer, const char *text, struct err *e);
 /* A block device: "/dev/NAME" or "MAJOR:MINOR". */

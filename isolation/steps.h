@@ -5,6 +5,7 @@
 #include <limits.h>
 #include <sys/stat.h>
 
+#include "isolation/mount_tree.h"
 #include "isolation/sandbox.h"
 
 struct entry { /* state of one sandbox_enter */
@@ -28,8 +29,16 @@ int steps_run(const struct step *s, size_t n, struct entry *c, struct err *e);
 
 enum source_kind { SOURCE_MISSING, SOURCE_LINK, SOURCE_DIR, SOURCE_FILE, SOURCE_OTHER };
 
-/* What a chroot source is on the host. real gets its path without symbolic links (not for MISSING and LINK). */
-enum source_kind rootfs_source(const char *src, char real[PATH_MAX], struct stat *st);
+/* What a chroot source is on the host. real gets its path without symbolic links (not for MISSING and LINK). A link
+ * is made again where it keeps its name ("/bin" to "usr/bin"), and followed where it does not. */
+enum source_kind rootfs_source(const struct pair *p, char real[PATH_MAX], struct stat *st);
+
+/* layers.c. Names that every root has, for mounts of ours; ends with NULL. */
+extern const char *const root_mount_points[];
+/* O_PATH of the layer above a source; ENOENT when it needs none. */
+int layer_open(const struct policy *p, size_t chroot, size_t source);
+/* Makes name in the directory dirfd with exactly this mode and owner; one that is there is adjusted. fd or -1. */
+int make_dir(int dirfd, const char *name, mode_t mode, uid_t uid, gid_t gid);
 
 /* Paths below the new root: symbolic links and ".." stay inside it, and magic links such as /proc/self/fd/N and
  * /proc/PID/root are ELOOP, since they lead anywhere (openat2(2)). Whatever root opens or makes for a path of the spec
@@ -38,11 +47,35 @@ int root_open(int root_fd, const char *path, int flags);
 /* mkdir -p below the new root, 0755. What is made belongs to owner (NULL: root). O_PATH fd of the directory, or -1.
  * ".." is EINVAL. */
 int root_mkdirs(int root_fd, const char *path, const struct identity *owner);
-/* Empty file below the new root whose directory is made too. 0 or -1. */
+/* Empty file below the new root whose directory is made too; one that is there stays. 0 or -1. */
 int root_mkfile(int root_fd, const char *path);
 /* mount(2) onto an existing path below the new root. With MS_BIND the other flags are set by a second, remounting call,
  * because the first one ignores them. */
 int root_mount(int root_fd, const char *src, const char *dst, const char *type, unsigned long flags, const char *data);
+
+/* The symbolic link src of the host once more at dst. One that is there stays. */
+int root_copy_link(int root_fd, const char *src, const char *dst);
+/* A file of the host, read-only, at dst. */
+int root_bind_file(int root_fd, const char *src, const char *dst);
+
+/* rootfs.c. The lower layers of source n, the topmost first; how many, or -1. The caller closes them. */
+int rootfs_lowers(const struct sandbox *b, size_t n, const char *src, int lower[2]);
+/* Mounts source n (its directory src) on dst_fd. */
+typedef int (*rootfs_show)(const struct sandbox *b, size_t n, const char *src, int dst_fd);
+/* Puts source n in its place: a directory by show, and read back to have attrs; a file read-only; a link as a link. */
+int rootfs_place(const struct sandbox *b, size_t n, int root_fd, rootfs_show show, uint64_t attrs);
+/* What to add to the detail of a failed mount: an overlay's layers must not lie in each other (ELOOP). */
+const char *rootfs_hint(int errnum);
+/* Makes what is mounted at root (a path of the host) the new root. */
+int rootfs_open(struct entry *c, const char *root, struct err *e);
+/* root_readonly.c: the read-only root, from the template or put together here, at root. */
+int readonly_mount(struct entry *c, const char *root, struct err *e);
+/* What all tasks of b->chroot have in common of it, at the directory at. */
+int readonly_assemble(const struct sandbox *b, const char *at, struct err *e);
+/* root_template.c, on the host: opens a copy of the chroot's tree in the template, into b->root_tree. */
+int readonly_clone(struct sandbox *b, int template_fd, struct err *e);
+/* root_extend.c: makes the places that volumes and the working directory need in a root that cannot be written to. */
+int readonly_extend(struct entry *c, const char *root, struct err *e);
 
 /* Environment of the command, NULL-terminated; owned by the caller until execve. */
 char **environment_build(const struct sandbox *b);
@@ -58,6 +91,7 @@ int step_signals(struct entry *c, struct err *e);
 
 int step_rootfs(struct entry *c, struct err *e);
 int step_volumes(struct entry *c, struct err *e);
+int step_volume_mounts(struct entry *c, struct err *e);
 int step_dev(struct entry *c, struct err *e);
 int step_proc(struct entry *c, struct err *e);
 int step_sys(struct entry *c, struct err *e);

@@ -12,19 +12,7 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/hcl.h"
-
-enum kind { K_STRING, K_INT, K_DURATION, K_BOOL, K_LIST, K_MAP };
-
-struct option {
-    const char *block; /* where it stands in the file: "", "plugin.exec.config", "client" */
-    const char *name;  /* the flag is the same with - for _ */
-    enum kind kind;
-    size_t offset;
-    const char *preset;  /* default as text; lists and maps separated by commas, a map's pairs with = */
-    int64_t min, max;    /* K_INT; K_DURATION in ms */
-    const char *choices; /* K_STRING: space-separated, or NULL */
-    const char *help;
-};
+#include "server/config_internal.h"
 
 enum { DAY_MS = 24 * 60 * 60 * 1000 };
 
@@ -62,6 +50,10 @@ static const struct option options[] = {
     {"client", "chroot_env", K_MAP, AT(chroot_env),
      "/bin=/bin,/etc=/etc,/lib=/lib,/lib32=/lib32,/lib64=/lib64,/run/resolvconf=/run/resolvconf,/sbin=/sbin,/usr=/usr",
      0, 0, NULL, "what of the host a task sees"},
+    {"client", "chroot", K_BLOCKS, AT(chroot), "{}", 0, 0, NULL,
+     "further roots: {\"NAME\": {\"/source\": \"/inside\"}}"},
+    {"client", "host_volume", K_BLOCKS, AT(host_volume), "{}", 0, 0, NULL,
+     "{\"NAME\": {\"path\": \"/srv/x\", \"read_only\": false, \"allow_bidirectional\": false}}"},
     {"client", "memory_total_mb", K_INT, AT(memory_total_mb), "0", 0, INT32_MAX, NULL, "MiB for tasks; 0: the host's"},
     {"client", "cpu_total_compute", K_INT, AT(cpu_total_compute), "0", 0, INT32_MAX, NULL, "MHz; 0: the host's"},
     {"client.reserved", "memory", K_INT, AT(reserved_memory), "0", 0, INT32_MAX, NULL, "MiB that are not for tasks"},
@@ -77,151 +69,6 @@ static const struct option options[] = {
     {"client", "gc_parallel_destroys", K_INT, AT(gc_parallel_destroys), "2", 1, 100, NULL, "removals at once"},
 };
 enum { OPTIONS = sizeof(options) / sizeof(options[0]) };
-
-static void list_add(struct config_list *l, const char *text)
-{
-    l->v = xrealloc(l->v, (l->n + 2) * sizeof(*l->v));
-    l->v[l->n++] = xstrdup(text);
-    l->v[l->n] = NULL;
-}
-
-static void map_add(struct config_map *m, const char *key, const char *value)
-{
-    m->key = xrealloc(m->key, (m->n + 1) * sizeof(*m->key));
-    m->value = xrealloc(m->value, (m->n + 1) * sizeof(*m->value));
-    m->key[m->n] = xstrdup(key);
-    m->value[m->n++] = xstrdup(value);
-}
-
-static void clear(const struct option *o, void *at)
-{
-    if (o->kind == K_STRING) {
-        free(*(char **)at);
-        *(char **)at = NULL;
-    } else if (o->kind == K_LIST) {
-        struct config_list *l = at;
-
-        for (size_t i = 0; i < l->n; i++)
-            free(l->v[i]);
-        free(l->v);
-        *l = (struct config_list){.v = xcalloc(1, sizeof(char *))};
-    } else if (o->kind == K_MAP) {
-        struct config_map *m = at;
-
-        for (size_t i = 0; i < m->n; i++) {
-            free(m->key[i]);
-            free(m->value[i]);
-        }
-        free(m->key);
-        free(m->value);
-        *m = (struct config_map){0};
-    }
-}
-
-static bool is_choice(const char *choices, const char *text)
-{
-    size_t len = strlen(text);
-
-    for (const char *p = choices; p && *p; p += strcspn(p, " "), p += *p == ' ')
-        if (strncmp(p, text, len) == 0 && (p[len] == ' ' || !p[len]) && len > 0)
-            return true;
-    return false;
-}
-
-static int set_int(const struct option *o, void *at, const char *text, struct err *e)
-{
-    char *end;
-
-    errno = 0;
-    long long v = strtoll(text, &end, 10);
-    if (errno || end == text || *end || v < o->min || v > o->max)
-        return err_set(e, 400, "config", "%s: \"%s\" is no whole number from %lld to %lld", o->name, text,
-                       (long long)o->min, (long long)o->max);
-    *(int64_t *)at = v;
-    return 0;
-}
-
-/* A value as text: defaults and flags. */
-static int set_text(const struct option *o, void *at, const char *text, struct err *e)
-{
-    if (o->kind == K_INT)
-        return set_int(o, at, text, e);
-    if (o->kind == K_DURATION) {
-        if (duration_parse(text, at) < 0 || *(int64_t *)at < o->min || *(int64_t *)at > o->max)
-            return err_set(e, 400, "config", "%s: \"%s\" is no duration as \"30s\", or out of range", o->name, text);
-        return 0;
-    }
-    if (o->kind == K_BOOL) {
-        if (strcmp(text, "true") != 0 && strcmp(text, "false") != 0)
-            return err_set(e, 400, "config", "%s: \"%s\" is neither true nor false", o->name, text);
-        *(bool *)at = text[0] == 't';
-        return 0;
-    }
-    clear(o, at);
-    if (o->kind == K_STRING) {
-        if (o->choices && !is_choice(o->choices, text))
-            return err_set(e, 400, "config", "%s: \"%s\" is none of: %s", o->name, text, o->choices);
-        *(char **)at = xstrdup(text);
-        return 0;
-    }
-    _cleanup_free_ char *copy = xstrdup(text);
-    char *save = NULL;
-    for (char *part = strtok_r(copy, ",", &save); part; part = strtok_r(NULL, ",", &save)) {
-        char *equals = strchr(part, '=');
-
-        if (o->kind == K_LIST) {
-            list_add(at, part);
-            continue;
-        }
-        if (!equals)
-            return err_set(e, 400, "config", "%s: \"%s\" is no source=destination", o->name, part);
-        *equals = '\0';
-        map_add(at, part, equals + 1);
-    }
-    return 0;
-}
-
-static int wrong_type(const struct option *o, const char *want, struct err *e)
-{
-    return err_set(e, 400, "config", "%s%s%s must be %s", o->block, *o->block ? "." : "", o->name, want);
-}
-
-/* A value of the file. */
-static int set_json(const struct option *o, void *at, const struct json *v, struct err *e)
-{
-    int64_t number;
-    char text[32];
-
-    switch (o->kind) {
-    case K_STRING:
-    case K_DURATION:
-        return json_string(v) ? set_text(o, at, json_string(v), e) : wrong_type(o, "a string", e);
-    case K_INT:
-        if (!json_int(v, &number))
-            return wrong_type(o, "a whole number", e);
-        snprintf(text, sizeof(text), "%lld", (long long)number);
-        return set_int(o, at, text, e);
-    case K_BOOL:
-        if (json_type(v) != JSON_BOOL)
-            return wrong_type(o, "true or false", e);
-        *(bool *)at = json_bool(v);
-        return 0;
-    case K_LIST:
-    case K_MAP:
-        if (json_type(v) != (o->kind == K_LIST ? JSON_ARRAY : JSON_OBJECT))
-            return wrong_type(o, o->kind == K_LIST ? "a list of strings" : "a block of strings", e);
-        clear(o, at);
-        for (const struct json *m = json_first(v); m; m = json_next(m)) {
-            if (!json_string(m))
-                return wrong_type(o, "made of strings", e);
-            if (o->kind == K_LIST)
-                list_add(at, json_string(m));
-            else
-                map_add(at, json_key(m), json_string(m));
-        }
-    }
-    return 0;
-}
 
 /* The name of a flag: of an option in a block within a block, that block's goes before it ("reserved-memory"). */
 static char *flag_name(const struct option *o, char joint)
@@ -271,7 +118,7 @@ static int set_tree(struct config *c, const char *block, const struct json *tree
         _cleanup_free_ char *path = xasprintf("%s%s%s", block, *block ? "." : "", json_key(m));
 
         if (o) {
-            if (set_json(o, (char *)c + o->offset, m, e) < 0)
+            if (option_set_json(o, (char *)c + o->offset, m, e) < 0)
                 return -1;
         } else if (json_type(m) == JSON_OBJECT && is_block(path)) {
             if (set_tree(c, path, m, e) < 0)
@@ -337,7 +184,7 @@ static int load_flags(struct config *c, int argc, char **argv, struct err *e)
             return err_set(e, 400, "config", "%s wants a value", flag);
         if (!value)
             value = argv[++i];
-        if (set_text(o, (char *)c + o->offset, value, e) < 0)
+        if (option_set_text(o, (char *)c + o->offset, value, e) < 0)
             return -1;
     }
     return 0;
@@ -367,7 +214,7 @@ int config_load(struct config *c, const char *file, int argc, char **argv, struc
 
     memset(c, 0, sizeof(*c));
     for (size_t i = 0; i < OPTIONS; i++)
-        if (set_text(&options[i], (char *)c + options[i].offset, options[i].preset, e) < 0)
+        if (option_set_text(&options[i], (char *)c + options[i].offset, options[i].preset, e) < 0)
             return -1;
     if (!file && access(usual, F_OK) == 0)
         file = usual;
@@ -378,11 +225,8 @@ int config_load(struct config *c, const char *file, int argc, char **argv, struc
 
 void config_free(struct config *c)
 {
-    for (size_t i = 0; i < OPTIONS; i++) {
-        clear(&options[i], (char *)c + options[i].offset);
-        if (options[i].kind == K_LIST)
-            free(((struct config_list *)(void *)((char *)c + options[i].offset))->v);
-    }
+    for (size_t i = 0; i < OPTIONS; i++)
+        option_free(&options[i], (char *)c + options[i].offset);
     memset(c, 0, sizeof(*c));
 }
 
@@ -408,37 +252,9 @@ struct json *config_json(const struct config *c)
     struct json *j = json_object();
 
     for (size_t i = 0; i < OPTIONS; i++) {
-        const struct option *o = &options[i];
-        const void *at = (const char *)c + o->offset;
-        struct json *v;
-
-        if (o->kind == K_STRING) {
-            v = json_new_string(*(char *const *)at);
-        } else if (o->kind == K_INT) {
-            v = json_new_int(*(const int64_t *)at);
-        } else if (o->kind == K_DURATION) {
-            char text[CLOCK_TEXT];
-
-            duration_format(*(const int64_t *)at, text);
-            v = json_new_string(text);
-        } else if (o->kind == K_BOOL) {
-            v = json_new_bool(*(const bool *)at);
-        } else if (o->kind == K_LIST) {
-            const struct config_list *l = at;
-
-            v = json_array();
-            for (size_t k = 0; k < l->n; k++)
-                json_push(v, json_new_string(l->v[k]));
-        } else {
-            const struct config_map *m = at;
-
-            v = json_object();
-            for (size_t k = 0; k < m->n; k++)
-                json_set_string(v, m->key[k], m->value[k]);
-        }
         /* of reserved { cpu, memory } the names alone would not do */
-        _cleanup_free_ char *flag = flag_name(o, '_');
-        json_set(j, flag, v);
+        _cleanup_free_ char *flag = flag_name(&options[i], '_');
+        json_set(j, flag, option_json(&options[i], (const char *)c + options[i].offset));
     }
     return j;
 }

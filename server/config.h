@@ -30,6 +30,7 @@ struct config {
     int64_t memory_total_mb, cpu_total_compute, reserved_memory, reserved_cpu, max_tasks, max_queued;
     int64_t gc_interval, gc_min_age, gc_max_age, gc_max_allocs, gc_disk_usage_threshold, gc_inode_usage_threshold,
         gc_parallel_destroys;
+    struct json *chroot, *host_volume; /* objects: name -> block */
 };
 
 /* Fills c with defaults, then the file (NULL: /etc/cloister/cloister.conf if it exists), then the flags of argv

@@ -86,6 +86,7 @@ static const char *title_of(int status)
         {429, "Too Many Requests"},
         {500, "Internal Server Error"},
         {503, "Service Unavailable"},
+        {507, "Insufficient Storage"},
         {505, "HTTP Version Not Supported"},
     };
 

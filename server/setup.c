@@ -16,6 +16,7 @@
 #include "base/cleanup.h"
 #include "base/file.h"
 #include "isolation/caps.h"
+#include "server/setup_roots.h"
 
 enum { FALLBACK_ID = 64646, BACKLOG = 1024 };
 
@@ -76,12 +77,8 @@ int setup_policy(const struct config *c, struct policy *p, gid_t *socket_gid, st
     if (id_ranges_parse(c->denied_host_gids, &p->denied_gids) < 0)
         return err_set(e, 400, "config", "denied_host_gids: \"%s\" is malformed", c->denied_host_gids);
     copy_list(&c->user_denylist, &p->denied_users);
-    p->chroot.v = xcalloc(c->chroot_env.n + 1, sizeof(*p->chroot.v));
-    for (size_t i = 0; i < c->chroot_env.n; i++) {
-        if (c->chroot_env.key[i][0] != '/' || c->chroot_env.value[i][0] != '/' || strstr(c->chroot_env.value[i], ".."))
-            return err_set(e, 400, "config", "chroot_env: \"%s\" needs absolute paths", c->chroot_env.key[i]);
-        p->chroot.v[p->chroot.n++] = (struct pair){c->chroot_env.key[i], c->chroot_env.value[i]};
-    }
+    if (setup_roots(c, p, e) < 0)
+        return -1;
     p->state_dir = c->state_dir;
     p->run_dir = c->run_dir;
     p->cgroup_parent = c->cgroup_parent;
@@ -92,7 +89,7 @@ void setup_policy_free(struct policy *p)
 {
     free(p->denied_uids.v);
     free(p->denied_gids.v);
-    free(p->chroot.v);
+    setup_roots_free(p);
     *p = (struct policy){0};
 }
 

@@ -59,6 +59,17 @@ static bool serve(struct supervision *s, const struct supervisor_request *r, int
     }
 }
 
+/* While the root is copied. */
+static bool serve_early(struct supervision *s, const struct supervisor_request *r, struct err *e)
+{
+    if (r->op != SUP_STOP) {
+        err_set(e, 409, "task_starting", "the task has not started yet");
+        return false;
+    }
+    s->status.stopping = 1; /* the copy sees it and ends */
+    return true;
+}
+
 static void handle(struct supervision *s, struct client *c, const struct supervisor_request *r, int fd)
 {
     struct supervisor_reply reply = {.version = PROTOCOL_VERSION, .serial = r->serial};
@@ -66,6 +77,8 @@ static void handle(struct supervision *s, struct client *c, const struct supervi
 
     if (r->version != PROTOCOL_VERSION)
         err_set(&reply.err, 500, "protocol", "the supervisor speaks protocol %d", PROTOCOL_VERSION);
+    else if (s->status.state == RUN_STARTING)
+        changed = serve_early(s, r, &reply.err);
     else if (s->status.state != RUN_RUNNING && s->status.state != RUN_RESTARTING)
         err_set(&reply.err, 409, "task_ended", "the task has ended");
     else

@@ -86,6 +86,8 @@ _Noreturn static void server_child(struct running *r, int sock, pid_t launcher)
     close(r->signal_fd);
     if (r->l->cgroups.devices_fd >= 0)
         close(r->l->cgroups.devices_fd);
+    if (r->l->template_fd >= 0)
+        close(r->l->template_fd);
     if (drop_power(r->l->policy) < 0) {
         log_error("the server cannot drop its power: %s", strerror(errno));
         _exit(1);
@@ -245,6 +247,9 @@ static int init(struct running *r)
         log_error("%s: %s", e.step, e.detail);
         return -1;
     }
+    r->l->template_fd = sandbox_template_open(r->l->policy, &e);
+    if (r->l->template_fd < 0)
+        log_warn("%s: %s; each task puts its read-only root together", e.step, e.detail);
     clear_leftovers(r->l);
     return 0;
 }

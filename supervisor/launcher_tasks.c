@@ -94,6 +94,7 @@ void launch_task(struct launcher *l, const char *id, int spec_fd, int server_fd)
         .spec_fd = spec_fd,
         .server_fd = server_fd,
         .listen_fd = listen_fd,
+        .template_fd = l->template_fd,
     });
 }
 

@@ -56,9 +56,10 @@ struct run_status {
     struct exit_info exit; /* RUN_EXITED; while it is restarted, of the last run */
     struct err err;        /* RUN_FAILED */
     uint8_t paused;
-    uint32_t restarts;     /* starts after the first */
-    int64_t next_start_at; /* RUN_RESTARTING: CLOCK_REALTIME, ns */
-    int64_t ended_boot_ms; /* CLOCK_BOOTTIME of the boot in boot_id */
+    uint32_t restarts;              /* starts after the first */
+    int64_t next_start_at;          /* RUN_RESTARTING: CLOCK_REALTIME, ns */
+    int64_t ended_boot_ms;          /* CLOCK_BOOTTIME of the boot in boot_id */
+    int64_t root_files, root_bytes; /* of a root that is copied: so far, and then in all */
 };
 
 /* server -> supervisor */

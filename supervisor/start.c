@@ -21,6 +21,8 @@
 #include "supervisor/record.h"
 #include "supervisor/supervision.h"
 
+enum { PROGRESS_MS = 1000 };
+
 struct stdio {
     int in;        /* the task's standard input */
     int out[2][2]; /* pipes: stdout, stderr */
@@ -110,6 +112,33 @@ static int plan(struct supervision *s, struct err *e)
     return cgroup_check(s->args->cgroups, &s->spec.resources, e);
 }
 
+/* While a root is copied, requests are served, and those who follow the task see how far it is. */
+static int on_copied(void *arg)
+{
+    struct supervision *s = arg;
+    int64_t now = clock_mono_ms();
+
+    loop_poll(s->loop);
+    if (now - s->told_ms >= PROGRESS_MS) {
+        s->told_ms = now;
+        s->status.root_files = s->progress.files;
+        s->status.root_bytes = s->progress.bytes;
+        control_broadcast(s);
+    }
+    return s->status.stopping;
+}
+
+static int copy_root(struct supervision *s, struct err *e)
+{
+    s->progress = (struct root_progress){
+        .files = s->status.root_files, .bytes = s->status.root_bytes, .tell = on_copied, .arg = s};
+    s->told_ms = clock_mono_ms();
+    int rc = sandbox_copy_root(&s->sandbox, &s->progress, e);
+    s->status.root_files = s->progress.files;
+    s->status.root_bytes = s->progress.bytes;
+    return rc;
+}
+
 static int prepare(struct supervision *s, struct err *e)
 {
     if (mkdirat(s->task_dir_fd, "logs", 0750) < 0 && errno != EEXIST)
@@ -121,6 +150,8 @@ static int prepare(struct supervision *s, struct err *e)
         fchmod(s->logs_dir_fd, 0750) < 0)
         return err_step(e, "task_directory", errno, "cannot prepare logs");
     if (sandbox_prepare_dirs(&s->sandbox, e) < 0)
+        return -1;
+    if (copy_root(s, e) < 0 || sandbox_open_mounts(&s->sandbox, s->args->template_fd, e) < 0)
         return -1;
     s->has_cgroup = true; /* from here there may be something to undo */
     return cgroup_create(s->args->cgroups, s->args->id, &s->spec.resources, s->sandbox.cores, e);
@@ -173,6 +204,7 @@ static int spawn(struct supervision *s, struct stdio *io, struct err *e)
 
 void supervision_undo(struct supervision *s)
 {
+    sandbox_close_mounts(&s->sandbox);
     if (s->status.pid > 0) {
         kill(s->status.pid, SIGKILL);
         while (waitpid(s->status.pid, NULL, 0) < 0 && errno == EINTR)
@@ -204,6 +236,7 @@ int supervision_start(struct supervision *s, struct err *e)
     }
     for (int i = 0; i < 2; i++)
         s->capture[i].pipe_fd = take_fd(&io.out[i][0]);
+    sandbox_close_mounts(&s->sandbox); /* the task has its own */
     s->status.state = RUN_RUNNING;
     return 0;
 }

@@ -27,6 +27,8 @@ struct supervision {
     struct sandbox sandbox;
     int task_dir_fd, logs_dir_fd, signal_fd, listen_fd;
     struct run_status status;
+    struct root_progress progress; /* while the root is copied */
+    int64_t told_ms;               /* when it was last told of */
     struct client clients[CLIENTS_MAX];
     struct capture capture[2];
     bool main_reaped, has_cgroup, has_dirs;

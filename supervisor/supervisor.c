@@ -23,21 +23,23 @@
 
 enum { RECORD_RETRY_MS = 1000, TRIM_AFTER_MS = 500 };
 
-/* Only the standard streams and our few fds stay, from 3 on: nothing of the launcher's can reach the task. device_fd,
- * the program of the device policy, is -1 where there is none. */
+/* Only the standard streams and our few fds stay, from 3 on: nothing of the launcher's can reach the task. The program
+ * of the device policy and the template are -1 where there is none. */
 static void keep_fds(struct supervisor_args *a, int *device_fd)
 {
-    int *fds[] = {&a->spec_fd, &a->server_fd, &a->listen_fd, device_fd};
-    int n = *device_fd < 0 ? 3 : 4;
+    int *fds[] = {&a->spec_fd, &a->server_fd, &a->listen_fd, &a->template_fd, device_fd};
+    int next = 3;
 
-    for (int i = 0; i < n; i++)
-        *fds[i] = fcntl(*fds[i], F_DUPFD_CLOEXEC, 64);
+    for (size_t i = 0; i < sizeof(fds) / sizeof(fds[0]); i++)
+        if (*fds[i] >= 0)
+            *fds[i] = fcntl(*fds[i], F_DUPFD_CLOEXEC, 64);
     close_range(3, 63, 0);
-    for (int i = 0; i < n; i++) {
-        dup3(*fds[i], 3 + i, O_CLOEXEC);
-        *fds[i] = 3 + i;
-    }
-    close_range((unsigned)(3 + n), ~0U, 0);
+    for (size_t i = 0; i < sizeof(fds) / sizeof(fds[0]); i++)
+        if (*fds[i] >= 0) {
+            dup3(*fds[i], next, O_CLOEXEC);
+            *fds[i] = next++;
+        }
+    close_range((unsigned)next, ~0U, 0);
 }
 
 static int read_spec(struct supervision *s, struct err *e)

@@ -9,9 +9,10 @@ struct supervisor_args {
     const struct policy *policy;
     const struct cgroup_host *cgroups;
     const char *id;
-    int spec_fd;   /* memfd with the spec's JSON */
-    int server_fd; /* SOCK_SEQPACKET to the server that asked */
-    int listen_fd; /* bound and listening at task_socket_path */
+    int spec_fd;     /* memfd with the spec's JSON */
+    int server_fd;   /* SOCK_SEQPACKET to the server that asked */
+    int listen_fd;   /* bound and listening at task_socket_path */
+    int template_fd; /* mount namespace with the read-only roots, or -1 */
 };
 
 /* In the forked process; never returns. */

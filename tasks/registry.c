@@ -9,6 +9,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "isolation/caps.h"
+#include "isolation/volumes.h"
 #include "supervisor/record.h"
 #include "tasks/registry_internal.h"
 
@@ -186,6 +187,8 @@ static int check_policy(const struct registry *r, const struct spec *s, struct e
 {
     char pointer[64];
 
+    if (volumes_check(s, r->config.policy, e) < 0)
+        return -1;
     for (size_t i = 0; i < s->cap_add.n; i++) {
         uint64_t caps = caps_parse(s->cap_add.v[i]);
 

@@ -19,6 +19,7 @@
 #include <cmocka.h>
 
 #include "base/base64.h"
+#include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/hash.h"
@@ -257,6 +258,37 @@ static int remove_around_mount(int fd, const char *dir)
 }
 
 /* A bind mount has the st_dev of its source, and that source may be a host volume. */
+static void test_paths(void **state)
+{
+    static const char *const clean[][2] = {
+        {"/", "/"},       {"//", "/"},       {"/.", "/"},      {"/a/", "/a"}, {"//a//./b/.", "/a/b"},
+        {"/..a", "/..a"}, {"/a..", "/a.."},  {"/...", "/..."}, {"a", NULL},   {"", NULL},
+        {"/..", NULL},    {"/a/../b", NULL}, {"/a/..", NULL},
+    };
+    static const char *const below[][3] = {
+        {"/a/b", "/a", "b"}, {"/a", "/a", ""}, {"/ab", "/a", NULL}, {"/a", "/a/b", NULL},
+        {"/a", "/", "a"},    {"/", "/", ""},   {"/", "/a", NULL},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(clean) / sizeof(clean[0]); i++) {
+        _cleanup_free_ char *path = file_clean_path(clean[i][0]);
+
+        if (clean[i][1])
+            assert_string_equal(path, clean[i][1]);
+        else
+            assert_null(path);
+    }
+    for (size_t i = 0; i < sizeof(below) / sizeof(below[0]); i++) {
+        const char *rest = file_below(below[i][0], below[i][1]);
+
+        if (below[i][2])
+            assert_string_equal(rest, below[i][2]);
+        else
+            assert_null(rest);
+    }
+}
+
 static void test_remove_tree_stops_at_bind_mounts(void **state)
 {
     char dir[] = "/tmp/cloister-unit-XXXXXX";
@@ -394,6 +426,7 @@ int main(void)
         cmocka_unit_test(test_durations),
         cmocka_unit_test(test_ids_and_signals),
         cmocka_unit_test(test_files),
+        cmocka_unit_test(test_paths),
         cmocka_unit_test(test_remove_tree_stops_at_bind_mounts),
         cmocka_unit_test(test_messages_carry_fds),
         cmocka_unit_test(test_loop_runs_timers_in_order),

@@ -37,6 +37,8 @@ static void test_defaults(void **state)
     assert_int_equal(s.kill_timeout_ms, 5000);
     assert_int_equal(s.logs.max_files, 10);
     assert_int_equal(s.logs.max_file_size, 10);
+    assert_string_equal(s.chroot, "default");
+    assert_int_equal(s.root, ROOT_OVERLAY);
 }
 
 static void test_default_names(void **state)
@@ -66,6 +68,9 @@ static void test_round_trip(void **state)
         "\"kill_signal\":\"SIGRTMIN+3\",\"kill_timeout\":\"1h30m\"}",
         "{\"command\":\"a\",\"kill_signal\":9,\"kill_timeout\":0}",
         "{\"command\":\"a\",\"kill_timeout\":86400}",
+        "{\"command\":\"a\",\"chroot\":\"debian\",\"root\":\"copy\",\"volume_mounts\":[{\"volume\":\"v\","
+        "\"destination\":\"/v\"},{\"volume\":\"w\",\"destination\":\"/w\",\"read_only\":true,"
+        "\"propagation_mode\":\"bidirectional\"}]}",
     };
     for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
         _cleanup_spec_ struct spec s = {0}, t = {0};
