@@ -51,33 +51,6 @@ static bool is_apart(const struct sandbox *b, size_t n)
     return false;
 }
 
-static int place(const struct sandbox *b, size_t n, int root_fd)
-{
-    const struct pair *p = &b->chroot->map.v[n];
-    char real[PATH_MAX];
-    struct stat st;
-
-    switch (rootfs_source(p, real, &st)) {
-    case SOURCE_MISSING:
-        return 0;
-    case SOURCE_LINK:
-        return root_copy_link(root_fd, p->key, p->value);
-    case SOURCE_FILE:
-        return root_bind_file(root_fd, real, p->value);
-    case SOURCE_DIR: {
-        _cleanup_close_ int fd = root_mkdirs(root_fd, p->value, NULL);
-        if (fd < 0 || show(b, n, real, fd) < 0)
-            return -1;
-        _cleanup_close_ int shown = root_open(root_fd, p->value, O_PATH);
-        return shown < 0 ? -1 : tree_check(shown, FIXED);
-    }
-    case SOURCE_OTHER:
-        break;
-    }
-    errno = ENOTSUP;
-    return -1;
-}
-
 /* Where a source with a layer will be mounted. */
 static int make_place(const struct sandbox *b, size_t n, int root_fd)
 {
@@ -112,7 +85,7 @@ static int place_part(const struct sandbox *b, int root_fd, enum part part, stru
         int rc = 0;
 
         if (part == ALL || apart == (part == APART))
-            rc = place(b, i, root_fd);
+            rc = rootfs_place(b, i, root_fd, show, FIXED);
         else if (part == COMMON)
             rc = make_place(b, i, root_fd);
         if (rc < 0)

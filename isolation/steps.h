@@ -60,6 +60,10 @@ int root_bind_file(int root_fd, const char *src, const char *dst);
 
 /* rootfs.c. The lower layers of source n, the topmost first; how many, or -1. The caller closes them. */
 int rootfs_lowers(const struct sandbox *b, size_t n, const char *src, int lower[2]);
+/* Mounts source n (its directory src) on dst_fd. */
+typedef int (*rootfs_show)(const struct sandbox *b, size_t n, const char *src, int dst_fd);
+/* Puts source n in its place: a directory by show, and read back to have attrs; a file read-only; a link as a link. */
+int rootfs_place(const struct sandbox *b, size_t n, int root_fd, rootfs_show show, uint64_t attrs);
 /* What to add to the detail of a failed mount: an overlay's layers must not lie in each other (ELOOP). */
 const char *rootfs_hint(int errnum);
 /* Makes what is mounted at root (a path of the host) the new root. */
