@@ -85,6 +85,8 @@ int admission_decide(const struct registry *r, const struct spec *s, enum task_s
     *state = TASK_STARTING;
     if (r->shutting_down)
         return err_set(e, 503, "shutting_down", "the daemon is stopping");
+    if (!r->config.attributes->driver_exec)
+        return err_set(e, 503, "driver_unavailable", "this host cannot run tasks: %s", r->config.attributes->reason);
     if (check(r, s, e) < 0)
         return -1;
     if (ahead && ahead->spec.priority >= s->priority) /* who came first is started first */
