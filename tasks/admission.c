@@ -33,7 +33,9 @@ static int check(const struct registry *r, const struct spec *s, struct err *e)
     if (s->resources.memory > l->memory_mib - l->memory_reserved_mib)
         return err_field(e, "/resources/memory", "this host has %lld MiB for tasks in all",
                          (long long)(l->memory_mib - l->memory_reserved_mib));
-    if (s->resources.cores > l->cores && r->config.cgroups->ctl[CG_CPUSET].version)
+    if (s->resources.cores && !r->config.cgroups->ctl[CG_CPUSET].version)
+        return err_field(e, "/resources/cores", "this host has no cpuset controller");
+    if (s->resources.cores > l->cores)
         return err_field(e, "/resources/cores", "must leave at least one core of this host to share: it can give %lld",
                          (long long)l->cores);
     return 0;
