@@ -35,6 +35,28 @@ static const char *v1_name(enum cgroup_controller c)
     return c == CG_IO ? "blkio" : names[c];
 }
 
+bool cgroup_tracks(const struct cgroup_host *h)
+{
+    const char *mounts[CG_TREES];
+    return cg_trees(h, mounts) > 0;
+}
+
+bool cgroup_tells_cpu(const struct cgroup_host *h)
+{
+    return h->v2_mount[0] || h->ctl[CG_CPUACCT].version;
+}
+
+void cgroup_missing(const struct cgroup_host *h, char out[CGROUP_MISSING_TEXT])
+{
+    static const enum cgroup_controller wanted[] = {CG_CPU, CG_CPUSET, CG_MEMORY, CG_PIDS};
+    size_t len = 0;
+    out[0] = '\0';
+    for (size_t i = 0; i < sizeof(wanted) / sizeof(wanted[0]); i++) {
+        if (!h->ctl[wanted[i]].version)
+            len += (size_t)snprintf(out + len, CGROUP_MISSING_TEXT - len, "%s%s", len ? "," : "", names[wanted[i]]);
+    }
+}
+
 /* Which hierarchy has the controller. */
 static void find_controller(struct cgroup_host *h, enum cgroup_controller c)
 {
@@ -100,9 +122,10 @@ static int make_parents(struct cgroup_host *h, struct err *e)
         snprintf(copies[i], sizeof(copies[i]), "%s", mounts[i]);
     for (size_t i = 0; i < n; i++) {
         cg_dir(h, copies[i], NULL, dir);
-        if (mkdir(dir, DIR_MODE) == 0 || errno == EEXIST)
+        int made = mkdir(dir, DIR_MODE);
+        if (made == 0 || (errno == EEXIST && access(dir, W_OK) == 0))
             seed_cpuset(copies[i], dir);
-        else if (errno == EROFS || errno == EACCES || errno == EPERM)
+        else if (errno == EROFS || errno == EACCES || errno == EPERM) /* another user's is as good as none */
             drop_tree(h, copies[i]);
         else
             return err_step(e, "cgroup_create", errno, "cannot make the control group %s", dir);

@@ -41,6 +41,7 @@ struct cgroup_host { /* plain data; what was found at start */
 };
 
 enum { CGROUP_CORES_TEXT = 512 }; /* room for a list of cores */
+enum { CGROUP_MISSING_TEXT = 64 };
 
 struct cgroup_usage {
     int64_t cpu_ns, cpu_user_ns, cpu_system_ns;
@@ -76,6 +77,13 @@ int cgroup_freeze(const struct cgroup_host *h, const char *id, bool frozen);
 int cgroup_update(const struct cgroup_host *h, const char *id, const struct resources *before,
                   const struct resources *r, struct err *e);
 bool cgroup_populated(const struct cgroup_host *h, const char *id);
+/* Whether tasks have groups at all on this host; without, their processes are those of their pid namespace. */
+bool cgroup_tracks(const struct cgroup_host *h);
+/* Whether the CPU time of a group is told. */
+bool cgroup_tells_cpu(const struct cgroup_host *h);
+/* Comma list of the controllers that a host should have and this one lacks, of cpu, cpuset, memory and pids; "" when
+ * none is missing. */
+void cgroup_missing(const struct cgroup_host *h, char out[CGROUP_MISSING_TEXT]);
 /* Values not told by the kernel are -1. Read oom_kills after the last process is gone and before removal. */
 void cgroup_usage(const struct cgroup_host *h, const char *id, struct cgroup_usage *u);
 /* Removes the empty group everywhere, with retries up to 2 s; -1 with errno when something stayed. Never moves a

@@ -173,12 +173,14 @@ int step_pivot_root(struct entry *c, struct err *e)
     if (fchdir(c->root_fd) < 0)
         return err_step(e, "pivot_root", errno, "cannot enter the root");
     if (c->b->policy->no_pivot_root) {
+        /* As switch_root(8) does. The old root stays below the new one; a walk up ends on top of the stack. */
         if (mount(".", "/", NULL, MS_MOVE, NULL) < 0 || chroot(".") < 0)
             return err_step(e, "pivot_root", errno, "cannot move the root to /");
     } else {
         /* pivot_root(2), "pivot_root(".", ".")": the old root ends up on top of the new one, then goes. */
         if (syscall(SYS_pivot_root, ".", ".") < 0)
-            return err_step(e, "pivot_root", errno, "pivot_root");
+            return err_step(e, "pivot_root", errno,
+                            errno == EINVAL ? "pivot_root (a root on a ramdisk needs no_pivot_root)" : "pivot_root");
         if (umount2(".", MNT_DETACH) < 0)
             return err_step(e, "pivot_root", errno, "cannot leave the host's root");
     }

@@ -99,7 +99,7 @@ static void add_hardware(struct attributes *a, const struct cgroup_host *h)
 
 static void add_cgroups(struct attributes *a, const struct cgroup_host *h)
 {
-    char name[64], path[256];
+    char name[64], path[256], missing[CGROUP_MISSING_TEXT];
 
     add(a, "cgroup.mode", "%s", h->mode);
     if (strcmp(h->mode, "none") != 0)
@@ -109,6 +109,9 @@ static void add_cgroups(struct attributes *a, const struct cgroup_host *h)
             snprintf(name, sizeof(name), "cgroup.%s", cgroup_controller_name((enum cgroup_controller)i));
             add(a, name, "%d", h->ctl[i].version);
         }
+    cgroup_missing(h, missing);
+    if (missing[0])
+        add(a, "cgroup.missing", "%s", missing);
     if (h->devices == DEVICES_BPF)
         add(a, "cgroup.devices", "bpf");
     snprintf(path, sizeof(path), "%s/%s/cgroup.kill", h->v2_mount, h->parent);
@@ -129,6 +132,29 @@ static bool has_overlay(void)
     return file_read(AT_FDCWD, "/proc/filesystems", TEXT_MAX, &known, &len) == 0 && strstr(known, "\toverlay\n");
 }
 
+/* The kernel's first root, the initramfs, cannot be left by pivot_root(2) (EINVAL). It is seen in proc_pid_mountinfo(5)
+ * only while nothing is mounted over it. */
+static bool has_pivot_root(void)
+{
+    _cleanup_free_ char *mounts = NULL;
+    size_t len;
+    bool rootfs = false;
+
+    if (file_read(AT_FDCWD, "/proc/self/mountinfo", TEXT_MAX * 8, &mounts, &len) < 0)
+        return true;
+    for (char *line = mounts, *end; line && *line; line = end ? end + 1 : NULL) {
+        int at = 0;
+
+        end = strchr(line, '\n');
+        if (end)
+            *end = '\0';
+        sscanf(line, "%*d %*d %*s %*s / %n", &at);
+        if (at > 0) /* mounted at "/": the last one counts */
+            rootfs = strstr(line + at, " - rootfs ") != NULL;
+    }
+    return !rootfs;
+}
+
 static bool has_namespace(const char *name)
 {
     char path[64];
@@ -144,12 +170,13 @@ static bool has_pidfd(void)
     return fd >= 0;
 }
 
-static void add_features(struct attributes *a, bool overlay)
+static void add_features(struct attributes *a, bool overlay, bool pivot)
 {
     static const char *const namespaces[] = {"mnt", "pid", "ipc", "uts", "net", "user", "cgroup", "time"};
     char name[64];
 
     add(a, "feature.overlay", "%d", overlay);
+    add(a, "feature.pivot_root", "%d", pivot);
     for (size_t i = 0; i < sizeof(namespaces) / sizeof(namespaces[0]); i++) {
         snprintf(name, sizeof(name), "feature.namespace.%s", namespaces[i]);
         add(a, name, "%d", has_namespace(namespaces[i]));
@@ -180,7 +207,7 @@ static void add_caps(struct attributes *a)
 }
 
 /* NULL when tasks can be isolated here, else the first thing that is missing. */
-static const char *missing(const struct cgroup_host *h, bool overlay, char *text, size_t size)
+static const char *missing(const struct policy *p, bool overlay, bool pivot, char *text, size_t size)
 {
     static const char *const caps[] = {"sys_admin", "sys_chroot", "setuid",       "setgid", "setpcap",
                                        "chown",     "fowner",     "dac_override", "kill"};
@@ -188,7 +215,7 @@ static const char *missing(const struct cgroup_host *h, bool overlay, char *text
     uint64_t held = caps_held();
 
     if (geteuid() != 0)
-        return "must run as root";
+        return "cloisterd must run as root";
     for (size_t i = 0; i < sizeof(caps) / sizeof(caps[0]); i++)
         if (!(held & caps_parse(caps[i]))) {
             snprintf(text, size, "lacks the capability %s", caps[i]);
@@ -201,26 +228,40 @@ static const char *missing(const struct cgroup_host *h, bool overlay, char *text
         }
     if (!overlay)
         return "the kernel lacks overlayfs";
-    return strcmp(h->mode, "none") == 0 ? "no cgroup hierarchy is mounted" : NULL;
+    return pivot || p->no_pivot_root ? NULL : "the root is a ramdisk: no_pivot_root must be set";
 }
 
-void probe_host(struct attributes *a, const struct cgroup_host *h)
+/* What tasks run without where they do run. */
+static void describe_health(const struct cgroup_host *h, char *out, size_t size)
 {
-    bool overlay = has_overlay();
+    char lacks[CGROUP_MISSING_TEXT];
+    size_t len = (size_t)snprintf(out, size, "Healthy");
+
+    cgroup_missing(h, lacks);
+    if (lacks[0])
+        len += (size_t)snprintf(out + len, size - len, ", but limits are refused that need the controllers %s", lacks);
+    if (h->devices == DEVICES_FREE)
+        snprintf(out + len, size - len, ", but access to devices is not limited: %s", h->devices_why);
+}
+
+void probe_host(struct attributes *a, const struct cgroup_host *h, const struct policy *p)
+{
+    bool overlay = has_overlay(), pivot = has_pivot_root();
     char text[96];
 
     memset(a, 0, sizeof(*a));
-    const char *why = missing(h, overlay, text, sizeof(text));
+    const char *why = missing(p, overlay, pivot, text, sizeof(text));
     a->driver_exec = !why;
-    snprintf(a->reason, sizeof(a->reason), "%s", why ? why : "Healthy");
-    if (!why && h->devices == DEVICES_FREE)
-        snprintf(a->reason, sizeof(a->reason), "Healthy, but access to devices is not limited: %s", h->devices_why);
+    if (why)
+        snprintf(a->reason, sizeof(a->reason), "%s", why);
+    else
+        describe_health(h, a->reason, sizeof(a->reason));
     if (a->driver_exec)
         add(a, "driver.exec", "1");
     add_system(a);
     add_hardware(a, h);
     add_cgroups(a, h);
-    add_features(a, overlay);
+    add_features(a, overlay, pivot);
     add_caps(a);
     add(a, "cloister.version", "%s", CLOISTER_VERSION);
 }

@@ -3,6 +3,7 @@
 #define CLOISTER_ISOLATION_PROBE_H
 
 #include "isolation/cgroup.h"
+#include "isolation/policy.h"
 
 struct attribute {
     char name[64];   /* "driver.exec", "kernel.version" */
@@ -13,16 +14,17 @@ struct attributes {
     struct attribute v[96];
     size_t n;
     bool driver_exec; /* whether driver.exec is there */
-    char reason[192]; /* why it is not; "Healthy" otherwise */
+    char reason[256]; /* why it is not; else "Healthy", and what tasks cannot have here */
 };
 
 /* Run by the launcher as root before it forks the server. Names follow Nomad's: driver.exec ("1" or absent),
  * os.name, os.version, os.cgroups.version, kernel.name, kernel.version, kernel.arch, cpu.arch, cpu.numcores,
  * cpu.modelname, cpu.frequency, cpu.totalcompute, cpu.usablecompute, cpu.reservablecores, memory.totalbytes,
- * unique.hostname, cgroup.mode, cgroup.<controller> = "1"|"2" (devices: "1"|"bpf"), cgroup.kill, cgroup.psi,
- * feature.overlay, feature.namespace.{mnt,pid,ipc,uts,net,user,cgroup,time}, feature.seccomp, feature.landlock,
- * feature.idmapped_mounts, feature.pidfd, feature.clone3, caps.held (comma list), cloister.version. */
-void probe_host(struct attributes *a, const struct cgroup_host *h);
+ * unique.hostname, cgroup.mode, cgroup.<controller> = "1"|"2" (devices: "1"|"bpf"), cgroup.missing (comma list; absent
+ * when none is), cgroup.kill, cgroup.psi, feature.pivot_root, feature.overlay,
+ * feature.namespace.{mnt,pid,ipc,uts,net,user,cgroup,time}, feature.seccomp, feature.landlock, feature.idmapped_mounts,
+ * feature.pidfd, feature.clone3, caps.held (comma list), cloister.version. */
+void probe_host(struct attributes *a, const struct cgroup_host *h, const struct policy *p);
 /* NULL when absent. */
 const char *attribute_get(const struct attributes *a, const char *name);
 

@@ -41,7 +41,7 @@ enum role auth_peer(const struct auth *a, int fd)
 
     if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &who, &len) < 0)
         return ROLE_NONE;
-    if (who.uid == 0 || who.gid == a->socket_gid)
+    if (who.uid == 0 || who.uid == geteuid() || who.gid == a->socket_gid)
         return ROLE_ADMIN;
     if (getsockopt(fd, SOL_SOCKET, SO_PEERGROUPS, groups, &size) < 0)
         return ROLE_NONE;
@@ -118,7 +118,7 @@ static int append(const char *file, const char *line, gid_t gid)
     if (*dir && file_mkdirs(dir, 0755) < 0)
         return -1;
     _cleanup_close_ int fd = open(file, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0640);
-    if (fd < 0 || fchown(fd, 0, gid) < 0 || fchmod(fd, 0640) < 0)
+    if (fd < 0 || fchown(fd, geteuid(), gid) < 0 || fchmod(fd, 0640) < 0)
         return -1;
     return file_write_all(fd, line, strlen(line)) < 0 ? -1 : fsync(fd);
 }

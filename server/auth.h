@@ -6,7 +6,7 @@
 #include "server/http.h"
 
 struct auth {
-    gid_t socket_gid;           /* members are admin on the unix socket, as root is */
+    gid_t socket_gid;           /* members are admin on the unix socket, as root and our own account are */
     const char *tokens_file;    /* lines "sha256-hex role name", # comments; read again when it changed */
     const char *const *hosts;   /* allowed Host names besides localhost, 127.0.0.1, [::1]; NULL-terminated */
     const char *const *origins; /* allowed Origins, exact; NULL-terminated */

@@ -219,19 +219,18 @@ static int run(struct daemon *d)
 
     log_init("launcher");
     log_set_level(d->config.log_level); /* the option table admits known names only */
-    if (geteuid() != 0) {
-        log_error("cloisterd must be started as root");
-        return 1;
-    }
     if (open_sockets(d, &passed, &e) < 0 || cgroup_host_init(&d->launcher.cgroups, d->config.cgroup_parent, &e) < 0) {
-        log_error("%s", e.detail);
+        log_error("%s%s", e.detail, geteuid() == 0 ? "" : " (not started as root)");
         return 1;
     }
+    if (geteuid() == 0 && !setup_user_known(d->config.server_user))
+        log_warn("there is no account \"%s\": the server runs as uid %u", d->config.server_user, d->policy.server_uid);
     d->watchdog_ms = notify_watchdog_ms();
-    probe_host(&d->attributes, &d->launcher.cgroups);
+    probe_host(&d->attributes, &d->launcher.cgroups, &d->policy);
     log_info("cloisterd %s, cgroups %s, driver.exec: %s", CLOISTER_VERSION, d->launcher.cgroups.mode,
              d->attributes.reason);
     d->launcher.policy = &d->policy;
+    d->launcher.runs_tasks = d->attributes.driver_exec;
     d->launcher.server_main = server_main;
     d->launcher.server_arg = d;
     int rc = launcher_run(&d->launcher);

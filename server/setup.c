@@ -45,7 +45,16 @@ static int server_account(const char *name, struct policy *p, struct err *e)
     }
     if (p->server_uid == 0)
         return err_set(e, 400, "config", "server_user must not be root");
+    if (geteuid() != 0) { /* without power there is none to give up: the server is who we are */
+        p->server_uid = geteuid();
+        p->server_gid = getegid();
+    }
     return 0;
+}
+
+bool setup_user_known(const char *name)
+{
+    return all_digits(name) || getpwnam(name);
 }
 
 static int allowed_caps(const struct config_list *names, uint64_t *set, struct err *e)
@@ -67,7 +76,7 @@ int setup_policy(const struct config *c, struct policy *p, gid_t *socket_gid, st
     memset(p, 0, sizeof(*p));
     if (server_account(c->server_user, p, e) < 0 || allowed_caps(&c->allow_caps, &p->allow_caps, e) < 0)
         return -1;
-    *socket_gid = g ? g->gr_gid : p->server_gid;
+    *socket_gid = geteuid() != 0 ? SETUP_NO_GROUP : g ? g->gr_gid : p->server_gid;
     p->pid_mode = strcmp(c->default_pid_mode, "host") == 0 ? NS_HOST : NS_PRIVATE;
     p->ipc_mode = strcmp(c->default_ipc_mode, "host") == 0 ? NS_HOST : NS_PRIVATE;
     p->no_pivot_root = c->no_pivot_root;
@@ -115,8 +124,8 @@ int setup_unix(const char *path, gid_t gid, struct err *e)
     if (answers(&a))
         return err_set(e, 400, "config", "socket: another daemon serves %s", path);
     unlink(path);
-    if (fd < 0 || bind(fd, (struct sockaddr *)&a, sizeof(a)) < 0 || chown(path, 0, gid) < 0 || chmod(path, 0660) < 0 ||
-        listen(fd, BACKLOG) < 0)
+    if (fd < 0 || bind(fd, (struct sockaddr *)&a, sizeof(a)) < 0 || chown(path, geteuid(), gid) < 0 ||
+        chmod(path, gid == SETUP_NO_GROUP ? 0600 : 0660) < 0 || listen(fd, BACKLOG) < 0)
         return err_set(e, 400, "config", "socket: cannot listen on %s: %s", path, strerror(errno));
     return take_fd(&fd);
 }

@@ -9,11 +9,17 @@
 #include "isolation/policy.h"
 #include "server/config.h"
 
-/* Resolves accounts, names and ranges. The policy borrows strings of c and lives until the process ends. */
+#define SETUP_NO_GROUP ((gid_t)-1) /* of the socket, where we are not root and could not give it away */
+
+/* Resolves accounts, names and ranges. Where we are not root, the server has our own ids. The policy borrows strings of
+ * c and lives until the process ends. */
 int setup_policy(const struct config *c, struct policy *p, gid_t *socket_gid, struct err *e);
 /* What setup_policy allocated; for programs that go on after it. */
 void setup_policy_free(struct policy *p);
-/* Bound and listening, CLOEXEC, non-blocking. A stale socket file is replaced, a live one is an error. */
+/* Whether the name is an account's, or a uid; otherwise the server runs as uid 64646. */
+bool setup_user_known(const char *name);
+/* Bound and listening, CLOEXEC, non-blocking. A stale socket file is replaced, a live one is an error. gid may use it,
+ * or with SETUP_NO_GROUP our own account alone. */
 int setup_unix(const char *path, gid_t gid, struct err *e);
 /* "127.0.0.1:8646" or "[::1]:8646"; "none" gives fd -1. Addresses beyond loopback are refused. */
 int setup_tcp(const char *listen_on, int *fd, struct err *e);

@@ -42,6 +42,10 @@ static int make_dir(const char *base, const char *name, mode_t mode, uid_t uid, 
     char path[300];
 
     snprintf(path, sizeof(path), "%s%s%s", base, *name ? "/" : "", name);
+    if (geteuid() != 0) { /* whoever else started us: they stay ours */
+        uid = (uid_t)-1;
+        gid = (gid_t)-1;
+    }
     if (file_mkdirs(path, 0755) < 0 || chown(path, uid, gid) < 0 || chmod(path, mode) < 0) {
         log_error("cannot prepare %s: %s", path, strerror(errno));
         return -1;
@@ -59,16 +63,23 @@ static int make_dirs(const struct policy *p)
     return 0;
 }
 
-/* The server gives up all power for good before it reads a byte from the outside. */
-static int drop_power(const struct policy *p)
+static int drop_root(const struct policy *p)
 {
     gid_t gid = p->server_gid;
 
     for (int cap = 0; cap < 64; cap++)
         if (prctl(PR_CAPBSET_READ, cap) == 1 && prctl(PR_CAPBSET_DROP, cap) < 0)
             return -1;
-    if (setgroups(1, &gid) < 0 || setresgid(gid, gid, gid) < 0 ||
-        setresuid(p->server_uid, p->server_uid, p->server_uid) < 0 || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 ||
+    return setgroups(1, &gid) < 0 || setresgid(gid, gid, gid) < 0 ||
+                   setresuid(p->server_uid, p->server_uid, p->server_uid) < 0
+               ? -1
+               : 0;
+}
+
+/* The server gives up all power for good before it reads a byte from the outside. */
+static int drop_power(const struct policy *p)
+{
+    if ((geteuid() == 0 && drop_root(p) < 0) || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 ||
         prctl(PR_SET_PDEATHSIG, SIGKILL) < 0)
         return -1;
     return getuid() == p->server_uid && geteuid() == p->server_uid && setuid(0) < 0 ? 0 : -1;
@@ -243,7 +254,7 @@ static int init(struct running *r)
     }
     if (make_dirs(r->l->policy) < 0)
         return -1;
-    if (sandbox_prepare_host(r->l->policy, &e) < 0) {
+    if (r->l->runs_tasks && sandbox_prepare_host(r->l->policy, &e) < 0) {
         log_error("%s: %s", e.step, e.detail);
         return -1;
     }

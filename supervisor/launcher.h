@@ -8,6 +8,7 @@
 struct launcher {
     const struct policy *policy;
     struct cgroup_host cgroups;
+    bool runs_tasks; /* else nothing is prepared for them on the host */
     /* Runs the server in the forked child, already without power: uid, groups, capabilities gone, no_new_privs set.
      * launcher_sock is its end of the socketpair. Its return value is the exit status. */
     int (*server_main)(void *arg, int launcher_sock);

@@ -1,10 +1,13 @@
 /* The launcher's work for tasks: a supervisor each, and clearing away what one has left. */
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -98,11 +101,36 @@ void launch_task(struct launcher *l, const char *id, int spec_fd, int server_fd)
     });
 }
 
+/* Without groups: the task's pid 1, which takes its namespace with it (pid_namespaces(7)). The record tells which
+ * process that was. */
+static int kill_recorded(const struct policy *p, const char *id)
+{
+    struct run_status s, now;
+    char path[256];
+
+    task_dir_path(p, id, path, sizeof(path));
+    _cleanup_close_ int dir = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (dir < 0 || record_read(dir, id, &s) < 0 || s.pid <= 0)
+        return 0; /* nothing has run */
+    record_init(&now, id);
+    _cleanup_close_ int fd = (int)syscall(SYS_pidfd_open, s.pid, 0);
+    if (fd < 0 || strcmp(s.boot_id, now.boot_id) != 0 || record_pid_start(s.pid) != s.pid_start)
+        return 0; /* it has ended, and its pid may be another's */
+    syscall(SYS_pidfd_send_signal, fd, SIGKILL, NULL, 0);
+    struct pollfd ended = {.fd = fd, .events = POLLIN};
+    if (poll(&ended, 1, CLEAR_KILL_MS) == 1)
+        return 0;
+    errno = ETIMEDOUT;
+    return -1;
+}
+
 static int clear_now(struct launcher *l, const char *id, bool files, struct err *e)
 {
     char path[256];
 
-    if (cgroup_kill(&l->cgroups, id, CLEAR_KILL_MS) < 0)
+    bool tracked = cgroup_tracks(&l->cgroups);
+
+    if ((tracked ? cgroup_kill(&l->cgroups, id, CLEAR_KILL_MS) : kill_recorded(l->policy, id)) < 0)
         return err_step(e, "cgroup_kill", errno, "processes of the task are left");
     if (cgroup_remove(&l->cgroups, id) < 0)
         return err_step(e, "cgroup_remove", errno, "the task's cgroup is left");

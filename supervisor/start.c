@@ -100,6 +100,18 @@ _Noreturn static void child_main(struct supervision *s, struct stdio *io)
     _exit(127);
 }
 
+int supervision_check_host(const struct supervision *s, const struct spec *spec, struct err *e)
+{
+    const struct cgroup_host *h = s->args->cgroups;
+
+    /* Only pid 1 of a namespace takes all its processes with it; elsewhere they are found by their group. */
+    if (s->sandbox.pid_mode == NS_HOST && !cgroup_tracks(h))
+        return err_field(e, "/pid_mode", "without control groups a task needs a private pid namespace");
+    if (spec->cpu_timeout_ms > 0 && !cgroup_tells_cpu(h))
+        return err_field(e, "/cpu_timeout", "this host does not tell a task's CPU time: it has no cpuacct controller");
+    return cgroup_check(h, &spec->resources, e);
+}
+
 static int plan(struct supervision *s, struct err *e)
 {
     const struct policy *p = s->args->policy;
@@ -109,7 +121,7 @@ static int plan(struct supervision *s, struct err *e)
     s->sandbox.cpu_mhz = cgroup_mhz(s->args->cgroups, &s->spec.resources);
     if (rlimits_check(&s->spec.resources.rlimits, e) < 0)
         return -1;
-    return cgroup_check(s->args->cgroups, &s->spec.resources, e);
+    return supervision_check_host(s, &s->spec, e);
 }
 
 /* While a root is copied, requests are served, and those who follow the task see how far it is. */

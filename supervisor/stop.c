@@ -10,6 +10,7 @@
 #include "base/cleanup.h"
 #include "base/file.h"
 #include "base/signals.h"
+#include "isolation/descendants.h"
 #include "supervisor/supervision.h"
 
 /* Whether pid handles or ignores signum, from SigCgt and SigIgn (proc_pid_status(5)). */
@@ -45,8 +46,8 @@ static int signal_one(void *arg, pid_t pid)
 
 static int signal_all_members(struct supervision *s, int signum)
 {
-    if (strcmp(s->args->cgroups->mode, "none") == 0)
-        return kill(s->status.pid, signum);
+    if (!cgroup_tracks(s->args->cgroups))
+        return descendants_each(signal_one, &signum);
     return cgroup_members(s->args->cgroups, s->args->id, signal_one, &signum);
 }
 

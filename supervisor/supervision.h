@@ -46,6 +46,8 @@ struct supervision {
 
 /* start.c: plans, prepares and starts the task; on return 0 it runs (execve done). Undoes everything on failure. */
 int supervision_start(struct supervision *s, struct err *e);
+/* 422 with the pointer of what in spec this host cannot enforce. */
+int supervision_check_host(const struct supervision *s, const struct spec *spec, struct err *e);
 /* Kills and removes what the start made on the host, except the directory (the launcher removes that). */
 void supervision_undo(struct supervision *s);
 

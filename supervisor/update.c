@@ -23,7 +23,7 @@ void supervision_update(struct supervision *s, int spec_fd, struct err *e)
     const struct cgroup_host *h = s->args->cgroups;
     struct spec new = {0};
 
-    if (read_new(spec_fd, &new, e) < 0 || cgroup_check(h, &new.resources, e) < 0 ||
+    if (read_new(spec_fd, &new, e) < 0 || supervision_check_host(s, &new, e) < 0 ||
         (s->status.state == RUN_RUNNING && cgroup_update(h, s->args->id, &s->spec.resources, &new.resources, e) < 0)) {
         spec_free(&new);
         return;

@@ -33,7 +33,9 @@ static int check(const struct registry *r, const struct spec *s, struct err *e)
     if (s->resources.memory > l->memory_mib - l->memory_reserved_mib)
         return err_field(e, "/resources/memory", "this host has %lld MiB for tasks in all",
                          (long long)(l->memory_mib - l->memory_reserved_mib));
-    if (s->resources.cores > l->cores && r->config.cgroups->ctl[CG_CPUSET].version)
+    if (s->resources.cores && !r->config.cgroups->ctl[CG_CPUSET].version)
+        return err_field(e, "/resources/cores", "this host has no cpuset controller");
+    if (s->resources.cores > l->cores)
         return err_field(e, "/resources/cores", "must leave at least one core of this host to share: it can give %lld",
                          (long long)l->cores);
     return 0;
@@ -85,6 +87,8 @@ int admission_decide(const struct registry *r, const struct spec *s, enum task_s
     *state = TASK_STARTING;
     if (r->shutting_down)
         return err_set(e, 503, "shutting_down", "the daemon is stopping");
+    if (!r->config.attributes->driver_exec)
+        return err_set(e, 503, "driver_unavailable", "this host cannot run tasks: %s", r->config.attributes->reason);
     if (check(r, s, e) < 0)
         return -1;
     if (ahead && ahead->spec.priority >= s->priority) /* who came first is started first */

@@ -12,10 +12,16 @@ import time
 
 import pytest
 
+from skips import pytest_sessionfinish  # noqa: F401 (a hook)
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 BINARY = ROOT / os.environ.get("CLOISTER_BINARY", "build/release/cloisterd")
 CGROUP_ROOT = pathlib.Path("/sys/fs/cgroup")
 PARTS = ("share", "reserve")  # of our group in the v2 tree and in v1's cpuset
+# Set by tests/guest/init: the kind of host that this is meant to be, and options for every daemon.
+HOST = os.environ.get("CLOISTER_HOST", "")
+FLAGS = os.environ.get("CLOISTER_FLAGS", "").split()
+collect_ignore = [] if HOST == "ramdisk" else ["test_ramdisk.py"]  # that host is made by tests/guest/run alone
 
 
 class UnixConnection(http.client.HTTPConnection):
@@ -71,6 +77,7 @@ class Daemon:
         command = [self.binary, "--state-dir", self.dir / "state", "--run-dir", self.dir / "run", "--listen",
                    f"127.0.0.1:{self.port}", "--cgroup-parent", self.parent, "--tokens-file", self.dir / "tokens",
                    *self.flags]
+        command[1:1] = FLAGS
         self.log = open(self.dir / "log", "ab")
         self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log, cwd="/",
                                         env={**os.environ, **(self.env or {})})
