@@ -207,7 +207,11 @@ class Daemon:
                     (group / part).rmdir()
             group.rmdir()
         self.log.close()
-        shutil.rmtree(self.dir)
+        while self.dir.exists():  # a supervisor may be removing its socket's last traces
+            try:
+                shutil.rmtree(self.dir)
+            except FileNotFoundError:
+                pass
 
 
 @pytest.fixture(scope="session")
