@@ -308,7 +308,8 @@ static int spawn(struct session *x, struct streams *io, struct err *e)
     x->input_fd = take_fd(&io->in_pipe[1]);
     x->report_source = loop_add_fd(x->owner->loop, x->report_fd, EPOLLIN, on_report, x);
     x->timer = loop_add_timer(x->owner->loop, SESSION_START_MS, on_timeout, x);
-    bool watched = x->report_source != NULL;
+    /* Neither a report that is still to come nor one that never comes may block us. */
+    bool watched = x->report_source && fcntl(x->report_fd, F_SETFL, O_NONBLOCK) == 0;
     for (int i = 0; i < 2 && !x->spec.tty; i++) {
         x->out[i].capture.pipe_fd = take_fd(&io->out[i][0]);
         watched = watched && attach_watch_output(&x->out[i]) == 0;
