@@ -2,6 +2,7 @@
 #include "api/api.h"
 #include "base/clock.h"
 #include "base/signals.h"
+#include "isolation/disk.h"
 
 static void set_time(struct json *j, const char *key, int64_t ns)
 {
@@ -71,6 +72,13 @@ struct json *task_view(const struct task *t)
     else if (t->status.exit.finished_at > 0)
         json_set(j, "last_exit", exit_view(t));
     json_set_int(j, "restarts", t->status.restarts);
+    if (disk_mode_name((enum disk_mode)t->status.disk_mode)) {
+        struct json *disk = json_object();
+
+        json_set_int(disk, "limit", t->spec.resources.disk);
+        json_set_string(disk, "mode", disk_mode_name((enum disk_mode)t->status.disk_mode));
+        json_set(j, "disk", disk);
+    }
     if (t->state == TASK_RESTARTING)
         set_time(j, "next_start_at", t->status.next_start_at);
     if (t->state == TASK_FAILED)

@@ -30,7 +30,7 @@ int step_volumes(struct entry *c, struct err *e)
     char options[96];
 
     for (size_t i = 0; i < COUNT(names); i++) {
-        _cleanup_free_ char *src = xasprintf("%s/%s", c->b->task_dir, names[i]);
+        _cleanup_free_ char *src = xasprintf("%s/%s", c->b->data_dir, names[i]);
 
         if (make_and_mount(c, src, names[i], NULL, MS_BIND | MS_NOSUID | MS_NODEV, NULL) < 0)
             return err_step(e, "volumes", errno, "cannot mount /%s", names[i]);

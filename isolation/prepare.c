@@ -42,10 +42,10 @@ int sandbox_prepare_dirs(const struct sandbox *b, struct err *e)
     } dirs[] = {
         {"root", 0755}, {"local", 0777}, {"alloc", 0777}, {"alloc/data", 0777}, {"alloc/tmp", 0777}, {"tmp", 01777},
     };
-    _cleanup_close_ int fd = open(b->task_dir, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    _cleanup_close_ int fd = open(b->data_dir, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 
     if (fd < 0)
-        return err_step(e, "task_directory", errno, "cannot open %s", b->task_dir);
+        return err_step(e, "task_directory", errno, "cannot open %s", b->data_dir);
     for (size_t i = 0; i < sizeof(dirs) / sizeof(dirs[0]); i++)
         if (make_plain(fd, dirs[i].name, dirs[i].mode) < 0)
             return err_step(e, "task_directory", errno, "cannot make %s", dirs[i].name);

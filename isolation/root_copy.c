@@ -137,7 +137,7 @@ int sandbox_copy_root(const struct sandbox *b, struct root_progress *progress, s
 
     if (b->spec->root != ROOT_COPY)
         return 0;
-    _cleanup_free_ char *path = xasprintf("%s/upper", b->task_dir);
+    _cleanup_free_ char *path = xasprintf("%s/upper", b->data_dir);
     _cleanup_close_ int upper = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     if (faccessat(upper, "root", F_OK, 0) == 0)
         return 0; /* from an earlier run of the task */

@@ -58,7 +58,7 @@ static int deepest(int root_fd, const char *path, const char **rest)
 
 static int new_layer(const struct sandbox *b, size_t n, const struct stat *st)
 {
-    _cleanup_free_ char *upper = xasprintf("%s/upper", b->task_dir);
+    _cleanup_free_ char *upper = xasprintf("%s/upper", b->data_dir);
     _cleanup_close_ int fd = open(upper, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     char name[32];
 

@@ -45,7 +45,7 @@ const char *rootfs_hint(int errnum)
 
 static int open_layer(const struct sandbox *b, const char *kind, size_t n)
 {
-    _cleanup_free_ char *path = xasprintf("%s/%s/%zu", b->task_dir, kind, n);
+    _cleanup_free_ char *path = xasprintf("%s/%s/%zu", b->data_dir, kind, n);
 
     return open(path, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 }
@@ -119,7 +119,7 @@ static int make_overlays(struct entry *c, const char *root, struct err *e)
 /* The files are there already: see root_copy.c. */
 static int bind_copy(struct entry *c, const char *root, struct err *e)
 {
-    _cleanup_free_ char *copy = xasprintf("%s/upper/root", c->b->task_dir);
+    _cleanup_free_ char *copy = xasprintf("%s/upper/root", c->b->data_dir);
     _cleanup_close_ int src = open(copy, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     _cleanup_close_ int dst = open(root, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 
@@ -140,7 +140,7 @@ int rootfs_open(struct entry *c, const char *root, struct err *e)
 
 int step_rootfs(struct entry *c, struct err *e)
 {
-    _cleanup_free_ char *root = xasprintf("%s/root", c->b->task_dir);
+    _cleanup_free_ char *root = xasprintf("%s/root", c->b->data_dir);
     bool readonly = c->b->spec->root == ROOT_READONLY;
     int rc = readonly                        ? readonly_mount(c, root, e)
              : c->b->spec->root == ROOT_COPY ? bind_copy(c, root, e)

@@ -15,6 +15,7 @@
 #include "base/buf.h"
 #include "base/cleanup.h"
 #include "base/file.h"
+#include "isolation/disk.h"
 #include "isolation/rlimits.h"
 #include "isolation/steps.h"
 #include "isolation/volumes.h"
@@ -38,6 +39,7 @@ int sandbox_plan(struct sandbox *b, const struct spec *s, const struct policy *p
     int n = snprintf(b->task_dir, sizeof(b->task_dir), "%s/tasks/%s", p->state_dir, id);
     if (n < 0 || (size_t)n >= sizeof(b->task_dir))
         return err_step(e, "task_directory", ENAMETOOLONG, "the state directory's path is too long");
+    snprintf(b->data_dir, sizeof(b->data_dir), "%s%s", b->task_dir, s->resources.disk ? "/" DISK_MOUNT : "");
     if (identity_resolve(s->user ? s->user : "nobody", p, &b->who, e) < 0)
         return -1;
     if (caps_compute(s, p->allow_caps, &b->caps, &added, e) < 0)

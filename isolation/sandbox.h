@@ -24,6 +24,7 @@ struct sandbox {
     const struct policy *policy;
     const char *id;        /* task id */
     char task_dir[256];    /* <state_dir>/tasks/<id> */
+    char data_dir[264];    /* what the task writes is below: task_dir, or the mount of its limited disk in it */
     struct identity who;   /* resolved user */
     uint64_t caps;         /* bounding set */
     uint64_t caps_ambient; /* ambient set of a non-root task */
@@ -44,7 +45,7 @@ int sandbox_prepare_host(const struct policy *p, struct err *e);
 /* On the host, once per launcher, after that: a mount namespace that holds the read-only tree of each chroot. fd of it;
  * or -1 with e, where tasks put their trees together themselves. */
 int sandbox_template_open(const struct policy *p, struct err *e);
-/* On the host: the directories of the task below task_dir (which exists): root, upper, work, local, alloc, tmp.
+/* On the host: the directories of the task below data_dir (which exists): root, upper, work, local, alloc, tmp.
  * Step "task_directory". */
 int sandbox_prepare_dirs(const struct sandbox *b, struct err *e);
 /* On the host, after the directories: copies the chroot's files when the spec's root is "copy", once for each task.

@@ -16,6 +16,7 @@ enum {
     INPUT_MAX = 16 * 1024 * 1024,
     ITEMS_MAX = 10000,
     MEMORY_MIN = 4,
+    DISK_MIN = 4,          /* MiB: less holds no file system */
     MEMORY_MAX = 16777216, /* MiB */
     DAY_MS = 24 * 60 * 60 * 1000
 };
@@ -92,6 +93,7 @@ static const struct record_field resource_fields[] = {
     {"pids", RECORD_INT, IN_RESOURCES(pids), RANGE(1, 4194304)},
     {"io", RECORD_OBJECT, IN_RESOURCES(io), .table = &io_table},
     {"hugetlb", RECORD_OBJECT_LIST, IN_RESOURCES(hugetlb), RANGE(0, SPEC_HUGETLB_LIMITS), .table = &hugetlb_table},
+    {"disk", RECORD_INT, IN_RESOURCES(disk), RANGE(DISK_MIN, MEMORY_MAX)},
     {"rlimits", RECORD_CUSTOM, IN_RESOURCES(rlimits), .codec = &rlimits_codec},
 };
 static const struct record_table resource_table = {resource_fields, COUNT(resource_fields), sizeof(struct resources),

@@ -54,6 +54,7 @@ struct resources {       /* 0 = not set */
     struct io_limits io;
     struct records hugetlb; /* struct hugetlb_limit */
     struct rlimits rlimits;
+    int64_t disk; /* MiB for all that the task writes but its output */
 };
 
 struct log_limits {

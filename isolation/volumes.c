@@ -58,6 +58,8 @@ int volumes_check(const struct spec *s, const struct policy *p, struct err *e)
 
         if (!v)
             return volumes_field(e, 0, i, "volume", "the operator has configured no such volume");
+        if (m->propagation == PROPAGATION_BIDIRECTIONAL && s->resources.disk)
+            return volumes_field(e, 0, i, "propagation_mode", "a task with resources.disk has its own mounts");
         if (check_propagation(v, m, i, e) < 0)
             return -1;
         for (size_t k = 0; k < i; k++) {

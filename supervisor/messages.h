@@ -58,6 +58,7 @@ struct run_status {
     uint8_t paused;
     uint32_t restarts;              /* starts after the first */
     int64_t next_start_at;          /* RUN_RESTARTING: CLOCK_REALTIME, ns */
+    uint32_t disk_mode;             /* enum disk_mode */
     int64_t ended_boot_ms;          /* CLOCK_BOOTTIME of the boot in boot_id */
     int64_t root_files, root_bytes; /* of a root that is copied: so far, and then in all */
 };

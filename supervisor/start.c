@@ -16,6 +16,7 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/file.h"
+#include "isolation/disk.h"
 #include "isolation/rlimits.h"
 #include "supervisor/launcher.h"
 #include "supervisor/record.h"
@@ -161,6 +162,10 @@ static int prepare(struct supervision *s, struct err *e)
     if (s->logs_dir_fd < 0 || fchown(s->logs_dir_fd, 0, s->args->policy->server_gid) < 0 ||
         fchmod(s->logs_dir_fd, 0750) < 0)
         return err_step(e, "task_directory", errno, "cannot prepare logs");
+    enum disk_mode mode = (enum disk_mode)s->status.disk_mode;
+    if (disk_open(&s->sandbox, &mode, e) < 0)
+        return -1;
+    s->status.disk_mode = mode;
     if (sandbox_prepare_dirs(&s->sandbox, e) < 0)
         return -1;
     if (copy_root(s, e) < 0 || sandbox_open_mounts(&s->sandbox, s->args->template_fd, e) < 0)
