@@ -3,6 +3,7 @@
 #define CLOISTER_ISOLATION_PROBE_H
 
 #include "isolation/cgroup.h"
+#include "isolation/policy.h"
 
 struct attribute {
     char name[64];   /* "driver.exec", "kernel.version" */
@@ -23,6 +24,11 @@ struct attributes {
  * feature.overlay, feature.namespace.{mnt,pid,ipc,uts,net,user,cgroup,time}, feature.seccomp, feature.landlock,
  * feature.idmapped_mounts, feature.pidfd, feature.clone3, caps.held (comma list), cloister.version. */
 void probe_host(struct attributes *a, const struct cgroup_host *h);
+/* Adds the networks: driver.network.<mode> = "1" for each mode that tasks can have here, and, for each CNI plugin of
+ * the bridge's configuration, plugins.cni.version.<plugin> as it tells it ("unknown" when it was built without). */
+void probe_network(struct attributes *a, const struct policy *p);
+/* Adds one; what is beyond the array is dropped. */
+void attribute_add(struct attributes *a, const char *name, const char *value);
 /* NULL when absent. */
 const char *attribute_get(const struct attributes *a, const char *name);
 

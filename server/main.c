@@ -11,6 +11,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/notify.h"
+#include "isolation/network.h"
 #include "isolation/probe.h"
 #include "server/activation.h"
 #include "server/auth.h"
@@ -223,12 +224,14 @@ static int run(struct daemon *d)
         log_error("cloisterd must be started as root");
         return 1;
     }
-    if (open_sockets(d, &passed, &e) < 0 || cgroup_host_init(&d->launcher.cgroups, d->config.cgroup_parent, &e) < 0) {
+    if (open_sockets(d, &passed, &e) < 0 || cgroup_host_init(&d->launcher.cgroups, d->config.cgroup_parent, &e) < 0 ||
+        network_prepare_host(&d->policy, &e) < 0) {
         log_error("%s", e.detail);
         return 1;
     }
     d->watchdog_ms = notify_watchdog_ms();
     probe_host(&d->attributes, &d->launcher.cgroups);
+    probe_network(&d->attributes, &d->policy);
     log_info("cloisterd %s, cgroups %s, driver.exec: %s", CLOISTER_VERSION, d->launcher.cgroups.mode,
              d->attributes.reason);
     d->launcher.policy = &d->policy;

@@ -106,6 +106,11 @@ static int plan(struct supervision *s, struct err *e)
 
     if (sandbox_plan(&s->sandbox, &s->spec, p, s->args->id, e) < 0)
         return -1;
+    if (network_plan(&s->network, &s->spec.network, p, e) < 0)
+        return -1;
+    s->sandbox.network = &s->network;
+    if (s->network.mode == NET_NONE)
+        s->sandbox.clone_flags |= CLONE_NEWNET;
     s->sandbox.cpu_mhz = cgroup_mhz(s->args->cgroups, &s->spec.resources);
     if (rlimits_check(&s->spec.resources.rlimits, e) < 0)
         return -1;
@@ -149,7 +154,11 @@ static int prepare(struct supervision *s, struct err *e)
     if (s->logs_dir_fd < 0 || fchown(s->logs_dir_fd, 0, s->args->policy->server_gid) < 0 ||
         fchmod(s->logs_dir_fd, 0750) < 0)
         return err_step(e, "task_directory", errno, "cannot prepare logs");
-    if (sandbox_prepare_dirs(&s->sandbox, e) < 0)
+    if (sandbox_prepare_dirs(&s->sandbox, e) < 0 ||
+        network_setup(&s->network, &s->spec.network, s->args->policy, s->args->id, e) < 0)
+        return -1;
+    s->status.network = s->network.status;
+    if (sandbox_write_network_files(&s->sandbox, e) < 0)
         return -1;
     if (copy_root(s, e) < 0 || sandbox_open_mounts(&s->sandbox, s->args->template_fd, e) < 0)
         return -1;
@@ -215,6 +224,7 @@ void supervision_undo(struct supervision *s)
         cgroup_kill(s->args->cgroups, s->args->id, END_KILL_MS);
         cgroup_remove(s->args->cgroups, s->args->id);
     }
+    network_teardown(&s->network, &s->spec.network, s->args->policy, s->args->id);
     for (int i = 0; i < 2; i++) {
         capture_close(&s->capture[i]);
         if (s->capture[i].pipe_fd >= 0)

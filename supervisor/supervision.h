@@ -25,6 +25,7 @@ struct supervision {
     struct loop *loop;
     struct spec spec;
     struct sandbox sandbox;
+    struct network network; /* lasts over restarts */
     int task_dir_fd, logs_dir_fd, signal_fd, listen_fd;
     struct run_status status;
     struct root_progress progress; /* while the root is copied */
