@@ -14,8 +14,6 @@
 #include "base/file.h"
 #include "base/run.h"
 
-#define TOOL_PATH "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-
 enum { CONFLIST_MAX = 1 << 20, WORDS = 160 };
 
 /* Whether dirs, separated by ':', have the program; its path in out. */
@@ -46,6 +44,11 @@ static bool type_valid(const char *type)
 int cni_find(const struct policy *p, const char *type, char *out, size_t size)
 {
     return type_valid(type) && find_in(p->cni_path, type, out, size) ? 0 : -1;
+}
+
+int cni_find_tool(const char *name, char *out, size_t size)
+{
+    return find_in(CNI_TOOL_PATH, name, out, size) ? 0 : -1;
 }
 
 int cni_write_default(const struct policy *p, struct err *e)
@@ -157,7 +160,7 @@ int cni_check(const struct policy *p, const struct json *conflist, struct err *e
     if (cni_each_type(conflist, check_type, &l) != 0)
         return -1;
     for (const struct json *m = json_first(json_get(conflist, "plugins")); m; m = json_next(m))
-        if (needs_iptables(m) && !find_in(TOOL_PATH, "iptables", path, sizeof(path)))
+        if (needs_iptables(m) && cni_find_tool("iptables", path, sizeof(path)) < 0)
             return err_field(e, "/network/mode", "this host lacks iptables, which the CNI plugin %s runs",
                              json_string(json_get(m, "type")));
     return 0;
@@ -252,7 +255,7 @@ static int run_plugin(const struct cni_attachment *a, const char *command, const
                         *netns = xasprintf("CNI_NETNS=%s", a->netns),
                         *dirs = xasprintf("CNI_PATH=%s", a->policy->cni_path);
     const char *const argv[] = {path, NULL};
-    const char *const envp[] = {verb, id, netns, dirs, "CNI_IFNAME=" CNI_IFNAME, "PATH=" TOOL_PATH, NULL};
+    const char *const envp[] = {verb, id, netns, dirs, "CNI_IFNAME=" CNI_IFNAME, "PATH=" CNI_TOOL_PATH, NULL};
 
     if (run_program(path, argv, envp, input, CNI_TIMEOUT_MS, r) < 0)
         return err_step(e, "network", errno, "the CNI plugin %s did not end its %s", type, command);

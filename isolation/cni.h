@@ -10,6 +10,8 @@ enum { CNI_TIMEOUT_MS = 10000 }; /* for each run of a plugin, which is then kill
 
 #define CNI_IFNAME "eth0" /* of the interface in the task's namespace */
 
+#define CNI_TOOL_PATH "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin" /* PATH of plugins */
+
 /* What is attached: the arguments of the specification, section 2. */
 struct cni_attachment {
     const struct policy *policy;
@@ -37,5 +39,7 @@ int cni_del(const struct cni_attachment *a, const struct json *result, struct er
 int cni_each_type(const struct json *conflist, int (*fn)(void *arg, const char *type), void *arg);
 /* Path of the plugin; -1 when it is in no directory of cni_path. */
 int cni_find(const struct policy *p, const char *type, char *out, size_t size);
+/* The same for a program that plugins run, in CNI_TOOL_PATH. */
+int cni_find_tool(const char *name, char *out, size_t size);
 
 #endif

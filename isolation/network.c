@@ -188,7 +188,7 @@ static int attach(struct netns *ns, struct network *n, const struct network_spec
     if (conflist)
         json_set(state, "conflist", conflist);
     /* What is begun is on disk before it begins: whoever finds it can undo it. */
-    if (!conflist || write_state(ns, state, e) < 0) {
+    if (!conflist || (ports && network_guard_loopback(conflist, e) < 0) || write_state(ns, state, e) < 0) {
         ports_release(ns->policy, ns->key);
         return -1;
     }

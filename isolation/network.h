@@ -67,5 +67,7 @@ int ports_reserve(const struct network_spec *s, const struct policy *p, const ch
 void ports_release(const struct policy *p, const char *key);
 /* The portMappings of CNI's conventions; NULL when there are none. */
 struct json *ports_mappings(const struct network_spec *s, const struct net_status *status);
+/* network_guard.c: one rule per bridge, which stays, drops what comes in on it for 127.0.0.0/8. Step "network". */
+int network_guard_loopback(const struct json *conflist, struct err *e);
 
 #endif

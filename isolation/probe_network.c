@@ -7,6 +7,7 @@
 #include "base/cleanup.h"
 #include "base/log.h"
 #include "base/run.h"
+#include "isolation/caps.h"
 #include "isolation/cni.h"
 #include "isolation/probe.h"
 
@@ -43,7 +44,7 @@ void probe_network(struct attributes *a, const struct policy *p)
 {
     struct probing probing = {.a = a, .policy = p};
     struct err e = {0};
-    bool spaces = access("/proc/self/ns/net", F_OK) == 0;
+    bool spaces = access("/proc/self/ns/net", F_OK) == 0 && caps_held() & caps_parse("net_admin");
     _cleanup_json_ struct json *conflist = NULL;
     bool possible[NET_MODES] = {[NET_HOST] = true, [NET_NONE] = spaces, [NET_GROUP] = spaces};
 

@@ -162,6 +162,7 @@ void clear_leftovers(struct launcher *l)
     cgroup_each(&l->cgroups, clear_leftover, l);
     /* Plugins may take their time: no start waits for what is over. */
     if (network_clear_stale(l->policy, true) && fork() == 0) {
+        close_range(3, ~0U, 0); /* a next launcher must find our sockets free */
         network_clear_stale(l->policy, false);
         _exit(0);
     }

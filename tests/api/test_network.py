@@ -1,4 +1,5 @@
 """The four network modes, each with what it must allow and what it must not, and that nothing of them is left."""
+import concurrent.futures
 import json
 import os
 import pathlib
@@ -10,7 +11,7 @@ import time
 
 import pytest
 
-from conftest import Daemon, wait_until
+from conftest import BINARY, Daemon, wait_until
 
 CNI = pathlib.Path("/usr/lib/cni")
 HAS_BRIDGE = all((CNI / p).exists() for p in ("bridge", "host-local", "portmap", "firewall")) and \
@@ -232,7 +233,7 @@ def test_a_link_in_place_of_resolv_conf(target, tmp_path):
     if target == "loop":
         (etc / "loop").symlink_to("resolv.conf")
     parts = {"/bin": "/bin", "/lib": "/lib", "/lib64": "/lib64", "/usr": "/usr", str(etc): "/etc"}
-    d = Daemon("build/release/cloisterd" if False else Daemon.__init__.__defaults__[0], "--chroot-env",
+    d = Daemon(BINARY, "--chroot-env",
                ",".join(f"{k}={v}" for k, v in parts.items() if pathlib.Path(k).exists()))
     try:
         body = {"command": "/bin/cat", "args": ["/etc/resolv.conf"], **net("host", dns={"servers": ["192.0.2.7"]})}
@@ -273,7 +274,7 @@ def test_bad_networks_name_the_field(daemon, network, at):
 
 
 def test_modes_that_the_operator_denies():
-    d = Daemon(Daemon.__init__.__defaults__[0], "--network-modes", "none,group", "--default-network-mode", "none")
+    d = Daemon(BINARY, "--network-modes", "none,group", "--default-network-mode", "none")
     try:
         assert out(d.run("/bin/readlink", NET)) != os.readlink(NET) + "\n"
         for mode in ("host", "bridge"):
@@ -378,22 +379,43 @@ def test_a_killed_supervisor_leaves_nothing_on_the_bridge(bridged):
     bridged.assert_as_before(before)
 
 
-def test_the_bridge_leads_no_forged_packet_to_the_hosts_loopback(bridged):
-    """portmap lets 127.0.0.1 be routed for the sake of mapped ports (CVE-2020-8558). The control takes our rule away."""
-    d = Daemon(Daemon.__init__.__defaults__[0], "--allow-caps", "net_admin,net_raw", netns=True)
-    script = ("ip route del local 127.0.0.0/8 dev lo table local; ip route del local 127.0.0.1 dev lo table local;"
-              "ip addr flush dev lo; ip route add 127.0.0.0/8 via $(ip route | sed -n 's/default via \\([^ ]*\\).*/\\1/p')"
-              " src $(hostname -i) && exec python3 -c \"$0\" " + str(d.port))
-    spec = {"cap_add": ["net_admin", "net_raw"], **net("bridge", ports=[{"host": 18084, "task": 80}])}
+FORGE = """
+import socket, subprocess, sys, time
+def ip(words): subprocess.run(['ip', *words.split()], check=True)
+gateway = subprocess.check_output(['ip', 'route']).decode().split('default via ')[1].split()[0]
+own = socket.gethostbyname(socket.gethostname())
+ip('addr flush dev lo')
+subprocess.run('ip route flush table local 127.0.0.0/8', shell=True)
+ip('route add 127.0.0.0/8 via ' + gateway + ' src ' + own)
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+for _ in range(5):
+    s.sendto(b'forged', ('127.0.0.1', int(sys.argv[1])))
+    time.sleep(.1)
+"""
+LISTEN = """
+import socket, sys
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.bind(('127.0.0.1', 18099)); s.settimeout(4)
+print('listening', flush=True)
+try: print(s.recv(9).decode())
+except TimeoutError: print('nothing')
+"""
+
+
+@needs_bridge
+@pytest.mark.parametrize("guarded", [True, False])
+def test_the_bridge_leads_no_forged_packet_to_the_hosts_loopback(guarded):
+    """portmap lets loopback addresses be routed, for mapped ports (CVE-2020-8558). The control takes our rule away."""
+    d = Daemon(BINARY, "--allow-caps", "net_admin,net_raw", netns=True)
     try:
-        guarded = d.run("/bin/sh", "-c", script, CONNECT, **spec)
-        d.in_netns("iptables", "-t", "raw", "-F")
-        spec["network"]["ports"] = []
         held = d.start_task("/bin/sleep", "60", **net("bridge", ports=[{"host": 18084, "task": 80}]))
-        d.in_netns("iptables", "-t", "raw", "-F")
-        bare = d.run("/bin/sh", "-c", "sleep 1; " + script, CONNECT, **spec)
-        print(guarded["output"], bare["output"])
-        assert out(guarded) == "refused\n"
+        if not guarded:
+            d.in_netns("iptables", "-t", "raw", "-F")
+        listener = subprocess.Popen(["nsenter", f"--net=/proc/{d.process.pid}/ns/net", "python3", "-c", LISTEN],
+                                    stdout=subprocess.PIPE, text=True)
+        assert listener.stdout.readline() == "listening\n"
+        out(d.run("/usr/bin/python3", "-c", FORGE, "18099", cap_add=["net_admin", "net_raw"], **net("bridge")))
+        assert listener.communicate(timeout=20)[0] == ("nothing\n" if guarded else "forged\n")
         delete(d, held)
     finally:
         d.stop()
@@ -422,7 +444,7 @@ class Fake:
             {"cniVersion": "1.0.0", "name": "t", "plugins": [{"type": "fake", "own": 1}]}))
 
     def daemon(self):
-        return Daemon(Daemon.__init__.__defaults__[0], "--cni-path", str(self.dir), "--cni-config-dir", str(self.conf))
+        return Daemon(BINARY, "--cni-path", str(self.dir), "--cni-config-dir", str(self.conf))
 
     def commands(self):
         return [line.split()[0] for line in self.log.read_text().splitlines()]
@@ -445,7 +467,7 @@ def test_a_plugin_that_fails_is_named_and_undone(tmp_path, add, errno, words):
         problem = refused(d, {"mode": "bridge"}, 500)
         assert (problem["step"], problem["errno"]) == ("network", errno) and "fake" in problem["detail"]
         assert words in problem["detail"]
-        assert fake.commands() == ["VERSION" if False else "ADD", "DEL"] or fake.commands()[-2:] == ["ADD", "DEL"]
+        assert fake.commands()[-2:] == ["ADD", "DEL"]
         d.assert_as_before(before)
     finally:
         d.stop()
@@ -501,7 +523,7 @@ def test_a_supervisor_killed_while_a_plugin_works(tmp_path):
 
 
 def test_a_missing_plugin_is_named(tmp_path):
-    d = Daemon(Daemon.__init__.__defaults__[0], "--cni-path", str(tmp_path))
+    d = Daemon(BINARY, "--cni-path", str(tmp_path))
     try:
         problem = refused(d, {"mode": "bridge"})
         assert pointer(problem) == "/network/mode" and "plugin bridge" in problem["errors"][0]["detail"]
@@ -521,6 +543,40 @@ def test_attributes_of_the_bridge(bridged):
     start = time.monotonic()
     assert bridged.get("/v1/driver").json["capabilities"]["network_modes"] == ["host", "none", "group", "bridge"]
     assert time.monotonic() - start < 5
+
+
+def test_a_start_that_fails_later_leaves_the_bridge_as_it_was(bridged):
+    bridged.run("/bin/true", **net("bridge"))
+    for task in bridged.get("/v1/tasks").json["items"]:
+        delete(bridged, task)
+    before = bridged.census()
+    reply = bridged.post("/v1/tasks", {"command": "/no/such", **net("bridge", ports=[{"host": 18085, "task": 80}])})
+    assert reply.status == 422 and pointer(reply.json) == "/command"
+    bridged.assert_as_before(before)
+
+
+def test_many_at_once_have_an_address_each_and_leave_nothing(bridged):
+    before = bridged.census()
+    with concurrent.futures.ThreadPoolExecutor(12) as pool:
+        own = list(pool.map(lambda _: bridged.start_task("/bin/sleep", "60", **net("bridge", ports=[{"task": 80}])),
+                            range(12)))
+        shared = list(pool.map(lambda _: bridged.start_task("/bin/sleep", "60", **net("bridge", group="many")), range(6)))
+    views = [bridged.task(t["id"])["network"] for t in own]
+    assert len({v["ip"] for v in views}) == len({v["ports"][0]["host"] for v in views}) == len(own)
+    assert len({netns_of(t) for t in shared}) == 1
+    with concurrent.futures.ThreadPoolExecutor(12) as pool:
+        list(pool.map(lambda t: delete(bridged, t), own + shared))
+    bridged.assert_as_before(before)
+
+
+def test_a_group_that_all_enter_and_leave_at_once(daemon):
+    before = daemon.census()
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        tasks = list(pool.map(lambda _: daemon.run("/bin/true", **net("group", group="busy")), range(60)))
+        assert {t["exit"]["code"] for t in tasks} == {0}
+        assert daemon.network() == before["network"]
+        list(pool.map(lambda t: delete(daemon, t), tasks))
+    daemon.assert_as_before(before)
 
 
 def test_the_default_configuration_is_written_and_the_operators_is_preferred(daemon, tmp_path):
