@@ -426,6 +426,7 @@ def test_the_bridge_leads_no_forged_packet_to_the_hosts_loopback(guarded):
 FAKE = """#!/bin/sh
 echo "$CNI_COMMAND $(env | cut -d= -f1 | sort | tr '\\n' ' ') $(ls /proc/self/fd | tr '\\n' ' ')" >> {log}
 cat > {dir}/input.$CNI_COMMAND
+[ "$CNI_COMMAND" = DEL ] && [ -e {dir}/broken ] && exit 1
 [ "$CNI_COMMAND" = ADD ] || exit 0
 {add}
 """
@@ -486,6 +487,25 @@ def test_a_plugin_gets_what_the_specification_says_and_nothing_of_ours(tmp_path)
             "cniVersion": "1.0.0", "name": "t", "type": "fake", "own": 1}
         assert json.loads((tmp_path / "input.DEL").read_text())["prevResult"] == {"cniVersion": "1.0.0", "ips": []}
         assert task["network"] == {"mode": "bridge", "interface": "eth0", "ip": None, "gateway": None, "ports": []}
+    finally:
+        d.stop()
+
+
+def test_an_undoing_that_fails_is_tried_again_at_the_next_start(tmp_path):
+    fake = Fake(tmp_path, "echo '{\"cniVersion\": \"1.0.0\", \"ips\": []}'")
+    d = fake.daemon()
+    try:
+        before = d.census()
+        task = d.start_task("/bin/sleep", "60", **net("bridge"))
+        (tmp_path / "broken").touch()
+        delete(d, task)
+        assert d.mounts() == before["mounts"] and [p for p in d.network() if task["id"] in p]
+        (tmp_path / "broken").unlink()
+        d.process.send_signal(signal.SIGTERM)
+        assert d.process.wait(20) == 0
+        d.start()
+        wait_until(lambda: d.census() == before, 10, "the second attempt")
+        assert fake.commands()[-1] == "DEL"
     finally:
         d.stop()
 
