@@ -41,15 +41,15 @@ struct policy {
     size_t nchroots;
     struct volume *volumes;
     size_t nvolumes;
-    char *state_dir, *run_dir; /* absolute */
-    char *cgroup_parent;       /* "cloister": name below each hierarchy's root */
-    enum net_mode network_mode;  /* for tasks that do not say */
-    unsigned network_modes;      /* bit n = enum net_mode n is allowed */
-    char *cni_path;              /* directories of CNI plugins, separated by ':' */
-    char *cni_config_dir;        /* may hold cloister.conflist, which then replaces the default */
+    char *state_dir, *run_dir;  /* absolute */
+    char *cgroup_parent;        /* "cloister": name below each hierarchy's root */
+    enum net_mode network_mode; /* for tasks that do not say */
+    unsigned network_modes;     /* bit n = enum net_mode n is allowed */
+    char *cni_path;             /* directories of CNI plugins, separated by ':' */
+    char *cni_config_dir;       /* may hold cloister.conflist, which then replaces the default */
     char *bridge_name, *bridge_subnet;
-    uid_t server_uid;          /* never a task's */
-    gid_t server_gid;          /* owns what the server may read; never a task's */
+    uid_t server_uid; /* never a task's */
+    gid_t server_gid; /* owns what the server may read; never a task's */
 };
 
 /* "0,10-15,22" to ranges; -1 when malformed, reversed or beyond 32 bits. The caller frees r->v. */
