@@ -12,6 +12,7 @@ import time
 import pytest
 
 from conftest import BINARY, Daemon, wait_until
+from roots import make_image
 
 CNI = pathlib.Path("/usr/lib/cni")
 HAS_BRIDGE = all((CNI / p).exists() for p in ("bridge", "host-local", "portmap", "firewall")) and \
@@ -220,29 +221,31 @@ def test_hosts_and_hostname_outside_mode_host(daemon):
     assert out(daemon.sh("cat /etc/hosts", hostname="box")) == host
 
 
-@pytest.mark.parametrize("target", ["../run/systemd/resolve/stub-resolv.conf", "/run/none/resolv.conf", "loop",
+@pytest.mark.parametrize("root", ["overlay", "readonly", "copy"])
+@pytest.mark.parametrize("target", [None, "../run/systemd/resolve/stub-resolv.conf", "/run/none/resolv.conf", "loop",
                                     "../../../../../../var/canary"])
-def test_a_link_in_place_of_resolv_conf(target, tmp_path):
-    """As systemd-resolved and others have it: the file is found through it, and nothing outside the root is touched."""
+def test_a_link_or_nothing_in_place_of_resolv_conf(target, root, tmp_path):
+    """As systemd-resolved and others have it: the task finds its file, and nothing outside its root is touched."""
     tmp_path.chmod(0o755)
-    etc = tmp_path / "etc"
-    shutil.copytree("/etc/alternatives", etc / "alternatives", symlinks=True)
-    for name in ("passwd", "group", "nsswitch.conf"):
-        shutil.copy(f"/etc/{name}", etc)
-    (etc / "resolv.conf").symlink_to(target)
+    image = make_image(tmp_path / "image", ["cat"])
+    etc = image / "etc"
+    if target:
+        (etc / "resolv.conf").symlink_to(target)
     if target == "loop":
         (etc / "loop").symlink_to("resolv.conf")
-    parts = {"/bin": "/bin", "/lib": "/lib", "/lib64": "/lib64", "/usr": "/usr", str(etc): "/etc"}
+    parts = {str(image / name): f"/{name}" for name in ("bin", "lib", "lib64", "usr", "etc")}
     d = Daemon(BINARY, "--chroot-env",
-               ",".join(f"{k}={v}" for k, v in parts.items() if pathlib.Path(k).exists()))
+               ",".join(f"{k}={v}" for k, v in parts.items()))
     try:
-        body = {"command": "/bin/cat", "args": ["/etc/resolv.conf"], **net("host", dns={"servers": ["192.0.2.7"]})}
+        body = {"command": "/bin/cat", "args": ["/etc/resolv.conf"], "root": root,
+                **net("host", dns={"servers": ["192.0.2.7"]})}
         reply = d.post("/v1/tasks?wait=exited&output=true", body)
         if target == "loop":
             assert reply.status == 500 and reply.json["step"] == "network_files" and reply.json["errno"] == "ELOOP"
         else:
             assert reply.status == 201 and reply.json["output"]["stdout"] == "nameserver 192.0.2.7\n", reply.body
-        assert os.readlink(etc / "resolv.conf") == target and not pathlib.Path("/var/canary").exists()
+        assert not pathlib.Path("/var/canary").exists()
+        assert os.readlink(etc / "resolv.conf") == target if target else not (etc / "resolv.conf").exists()
     finally:
         d.stop()
 
