@@ -4,6 +4,8 @@
 
 #include "api/common.h"
 #include "base/buf.h"
+#include "base/cleanup.h"
+#include "isolation/policy.h"
 
 static struct api *api_of(const struct request *q)
 {
@@ -104,7 +106,13 @@ void driver_get(struct request *q)
     static const char *const modes_of_root[] = {"overlay", "readonly", "copy"};
     struct json *j = json_object(), *c = json_object(), *modes = json_array(), *roots = json_array();
 
-    json_push(modes, json_new_string("host"));
+    for (int m = NET_HOST; m < NET_MODES; m++) {
+        const char *mode = net_mode_name((enum net_mode)m);
+        _cleanup_free_ char *name = xasprintf("driver.network.%s", mode);
+
+        if (attribute_get(a, name))
+            json_push(modes, json_new_string(mode));
+    }
     for (size_t i = 0; i < sizeof(modes_of_root) / sizeof(modes_of_root[0]); i++)
         json_push(roots, json_new_string(modes_of_root[i]));
     json_set_bool(c, "send_signals", true);

@@ -55,6 +55,29 @@ static struct json *root_view(const struct task *t)
     return j;
 }
 
+static struct json *network_view(const struct net_status *n)
+{
+    struct json *j = json_object();
+
+    json_set_string(j, "mode", net_mode_name((enum net_mode)n->mode));
+    if (n->mode != NET_BRIDGE)
+        return j;
+    struct json *ports = json_array();
+    json_set_string(j, "interface", n->interface);
+    json_set_string(j, "ip", n->ip[0] ? n->ip : NULL);
+    json_set_string(j, "gateway", n->gateway[0] ? n->gateway : NULL);
+    for (size_t i = 0; i < n->nports && i < NET_PORTS_MAX; i++) {
+        struct json *port = json_object();
+
+        json_set_int(port, "host", n->ports[i].host);
+        json_set_int(port, "task", n->ports[i].task);
+        json_set_string(port, "protocol", n->ports[i].udp ? "udp" : "tcp");
+        json_push(ports, port);
+    }
+    json_set(j, "ports", ports);
+    return j;
+}
+
 struct json *task_view(const struct task *t)
 {
     struct json *j = json_object();
@@ -85,6 +108,8 @@ struct json *task_view(const struct task *t)
         json_set(j, "error", problem_json(&t->status.err));
     if (t->spec.root == ROOT_COPY)
         json_set(j, "root", root_view(t));
+    if (t->status.network.mode)
+        json_set(j, "network", network_view(&t->status.network));
     json_set(j, "spec", spec_encode(&t->spec));
     return j;
 }

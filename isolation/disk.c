@@ -139,24 +139,64 @@ static int verify(const struct sandbox *b, struct err *e)
     return 0;
 }
 
-int disk_open(const struct sandbox *b, enum disk_mode *mode, struct err *e)
+static int make(struct disk *d, const struct sandbox *b, struct err *e)
 {
-    if (!b->spec->resources.disk || *mode != DISK_NONE)
-        return 0;
     _cleanup_close_ int dir = open(b->task_dir, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+
     if (dir < 0 || (mkdirat(dir, DISK_MOUNT, 0755) < 0 && errno != EEXIST))
         return err_step(e, "disk", errno, "cannot make its directory");
-    /* Slave: what the host mounts still arrives, ours stays here. */
-    if (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_SLAVE, NULL) < 0)
-        return err_step(e, "disk", errno, "cannot make a mount namespace");
     bool no_loop = access(MKE2FS, X_OK) < 0 || access("/dev/loop-control", F_OK) < 0;
     if (!no_loop && mount_ext4(b, dir) == 0)
-        *mode = DISK_EXT4;
+        d->mode = DISK_EXT4;
     else if (!no_loop)
         return err_step(e, "disk", errno, "cannot make the file system");
     else if (mount_tmpfs(b) == 0)
-        *mode = DISK_TMPFS;
+        d->mode = DISK_TMPFS;
     else
         return err_step(e, "disk", errno, "cannot mount a tmpfs");
-    return verify(b, e);
+    if (verify(b, e) < 0)
+        return -1;
+    d->ns_fd = open("/proc/self/ns/mnt", O_RDONLY | O_CLOEXEC);
+    d->root_fd = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
+    return d->ns_fd < 0 || d->root_fd < 0 ? err_step(e, "disk", errno, "cannot hold its namespace") : 0;
+}
+
+/* setns(2) also changes the root and the working directory to those of the namespace. */
+static int go(int ns_fd, int root_fd)
+{
+    return setns(ns_fd, CLONE_NEWNS) < 0 || fchdir(root_fd) < 0 || chroot(".") < 0 || chdir("/") < 0 ? -1 : 0;
+}
+
+static void close_fd(int *fd)
+{
+    if (*fd >= 0)
+        close(*fd);
+    *fd = -1;
+}
+
+int disk_enter(struct disk *d, const struct sandbox *b, struct err *e)
+{
+    if (!b->spec->resources.disk)
+        return 0;
+    d->home_ns_fd = open("/proc/self/ns/mnt", O_RDONLY | O_CLOEXEC);
+    d->home_root_fd = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (d->home_ns_fd < 0 || d->home_root_fd < 0)
+        return err_step(e, "disk", errno, "cannot hold our namespace");
+    if (d->ns_fd >= 0)
+        return go(d->ns_fd, d->root_fd) < 0 ? err_step(e, "disk", errno, "cannot enter its namespace") : 0;
+    /* Slave: what the host mounts still arrives, ours stays here. */
+    if (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_SLAVE, NULL) < 0)
+        return err_step(e, "disk", errno, "cannot make a mount namespace");
+    return make(d, b, e);
+}
+
+int disk_leave(struct disk *d, struct err *e)
+{
+    int rc = 0;
+
+    if (d->home_ns_fd >= 0 && d->home_root_fd >= 0 && go(d->home_ns_fd, d->home_root_fd) < 0)
+        rc = err_step(e, "disk", errno, "cannot return from its namespace");
+    close_fd(&d->home_ns_fd);
+    close_fd(&d->home_root_fd);
+    return rc;
 }

@@ -9,10 +9,24 @@
 enum disk_mode { DISK_NONE, DISK_EXT4, DISK_TMPFS };
 
 const char *disk_mode_name(enum disk_mode m); /* "ext4", "tmpfs"; NULL for none */
-/* In the supervisor, once: when the spec has resources.disk, mounts the file system on data_dir, in a mount namespace
- * of the supervisor's own: the host does not see it, and it goes with the last of supervisor and task. ext4 in a sparse
- * file of the task's directory, which lasts from run to run; a tmpfs (whose pages count as the task's memory) where
- * there are no loop devices or no mke2fs(8). Step "disk". */
-int disk_open(const struct sandbox *b, enum disk_mode *mode, struct err *e);
+
+struct disk { /* of one task, over all its runs */
+    enum disk_mode mode;
+    int ns_fd, root_fd;           /* the mount namespace in which it is mounted, and its root; -1 */
+    int home_ns_fd, home_root_fd; /* the supervisor's own, while it is away from them; else -1 */
+};
+
+#define DISK_INIT                                                                                                      \
+    {                                                                                                                  \
+        .ns_fd = -1, .root_fd = -1, .home_ns_fd = -1, .home_root_fd = -1                                               \
+    }
+
+/* In the supervisor, when the spec has resources.disk: goes into a mount namespace that has the file system on
+ * data_dir, and is made the first time: the host does not see it, and it goes with the last of supervisor and task.
+ * ext4 in a sparse file of the task's directory, which lasts from run to run; a tmpfs (whose pages count as the task's
+ * memory) where there are no loop devices or no mke2fs(8). The task is to be forked from in there. Step "disk". */
+int disk_enter(struct disk *d, const struct sandbox *b, struct err *e);
+/* Back to where disk_enter was called. Nothing when it was not. */
+int disk_leave(struct disk *d, struct err *e);
 
 #endif

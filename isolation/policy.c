@@ -1,5 +1,7 @@
-/* Lists of id ranges; what the operator has named. */
+/* The forms of the operator's options: id ranges, network modes, names and subnets; what the operator has named. */
+#include <arpa/inet.h>
 #include <errno.h>
+#include <net/if.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -92,4 +94,52 @@ const struct volume *policy_volume(const struct policy *p, const char *name)
         if (strcmp(p->volumes[i].name, name) == 0)
             return &p->volumes[i];
     return NULL;
+}
+
+static const char *const net_modes[NET_MODES] = {
+    [NET_HOST] = "host", [NET_NONE] = "none", [NET_GROUP] = "group", [NET_BRIDGE] = "bridge"};
+
+enum net_mode net_mode_parse(const char *name)
+{
+    for (int m = NET_HOST; m < NET_MODES; m++)
+        if (strcmp(net_modes[m], name) == 0)
+            return (enum net_mode)m;
+    return NET_DEFAULT;
+}
+
+const char *net_mode_name(enum net_mode mode)
+{
+    return mode < NET_MODES ? net_modes[mode] : NULL;
+}
+
+bool interface_name_valid(const char *text)
+{
+    size_t n = strlen(text);
+
+    if (n == 0 || n >= IFNAMSIZ || strcmp(text, ".") == 0 || strcmp(text, "..") == 0)
+        return false;
+    for (const char *p = text; *p; p++)
+        if (*p <= ' ' || *p > '~' || *p == '/' || *p == ':' || *p == '"' || *p == '\\')
+            return false;
+    return true;
+}
+
+bool subnet_valid(const char *text)
+{
+    char address[INET6_ADDRSTRLEN];
+    unsigned char bytes[16];
+    size_t len = strcspn(text, "/");
+
+    if (text[len] != '/' || len >= sizeof(address))
+        return false;
+    memcpy(address, text, len);
+    address[len] = '\0';
+    const char *digits = text + len + 1;
+    size_t n = strspn(digits, "0123456789");
+    if (n == 0 || n > 3 || digits[n])
+        return false;
+    long prefix = strtol(digits, NULL, 10);
+    if (inet_pton(AF_INET, address, bytes) == 1)
+        return prefix >= 8 && prefix <= 29;
+    return inet_pton(AF_INET6, address, bytes) == 1 && prefix >= 16 && prefix <= 120;
 }

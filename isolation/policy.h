@@ -41,10 +41,15 @@ struct policy {
     size_t nchroots;
     struct volume *volumes;
     size_t nvolumes;
-    char *state_dir, *run_dir; /* absolute */
-    char *cgroup_parent;       /* "cloister": name below each hierarchy's root */
-    uid_t server_uid;          /* never a task's */
-    gid_t server_gid;          /* owns what the server may read; never a task's */
+    char *state_dir, *run_dir;  /* absolute */
+    char *cgroup_parent;        /* "cloister": name below each hierarchy's root */
+    enum net_mode network_mode; /* for tasks that do not say */
+    unsigned network_modes;     /* bit n = enum net_mode n is allowed */
+    char *cni_path;             /* directories of CNI plugins, separated by ':' */
+    char *cni_config_dir;       /* may hold cloister.conflist, which then replaces the default */
+    char *bridge_name, *bridge_subnet;
+    uid_t server_uid; /* never a task's */
+    gid_t server_gid; /* owns what the server may read; never a task's */
 };
 
 /* "0,10-15,22" to ranges; -1 when malformed, reversed or beyond 32 bits. The caller frees r->v. */
@@ -53,5 +58,12 @@ bool id_ranges_have(const struct id_ranges *r, uint32_t id);
 /* By name; NULL when the operator configured none. */
 const struct chroot *policy_chroot(const struct policy *p, const char *name);
 const struct volume *policy_volume(const struct policy *p, const char *name);
+/* "host", "none", "group" or "bridge"; NET_DEFAULT when it is none of these. */
+enum net_mode net_mode_parse(const char *name);
+const char *net_mode_name(enum net_mode mode); /* NULL for NET_DEFAULT */
+/* Whether text may name a network interface (as the kernel's dev_valid_name). */
+bool interface_name_valid(const char *text);
+/* "ADDRESS/PREFIX" of either version, with room for hosts. */
+bool subnet_valid(const char *text);
 
 #endif

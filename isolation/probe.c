@@ -266,6 +266,11 @@ void probe_host(struct attributes *a, const struct cgroup_host *h, const struct 
     add(a, "cloister.version", "%s", CLOISTER_VERSION);
 }
 
+void attribute_add(struct attributes *a, const char *name, const char *value)
+{
+    add(a, name, "%s", value);
+}
+
 const char *attribute_get(const struct attributes *a, const char *name)
 {
     for (size_t i = 0; i < a->n; i++)

@@ -25,6 +25,11 @@ struct attributes {
  * feature.namespace.{mnt,pid,ipc,uts,net,user,cgroup,time}, feature.seccomp, feature.landlock, feature.idmapped_mounts,
  * feature.pidfd, feature.clone3, caps.held (comma list), cloister.version. */
 void probe_host(struct attributes *a, const struct cgroup_host *h, const struct policy *p);
+/* Adds the networks: driver.network.<mode> = "1" for each mode that tasks can have here, and, for each CNI plugin of
+ * the bridge's configuration, plugins.cni.version.<plugin> as it tells it ("unknown" when it was built without). */
+void probe_network(struct attributes *a, const struct policy *p);
+/* Adds one; what is beyond the array is dropped. */
+void attribute_add(struct attributes *a, const char *name, const char *value);
 /* NULL when absent. */
 const char *attribute_get(const struct attributes *a, const char *name);
 

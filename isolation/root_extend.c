@@ -1,5 +1,5 @@
-/* Places for volumes and for the working directory in a root that cannot be written to. A directory that lacks one is
- * covered by a read-only overlay of itself and a layer of the task's that holds the place. */
+/* Places for volumes, the working directory and the network's files in a root that cannot be written to. A directory
+ * that lacks one is covered by a read-only overlay of itself and a layer of the task's that holds the place. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -197,6 +197,12 @@ int readonly_extend(struct entry *c, const char *root, struct err *e)
     if (dir && !is_elsewhere(c->b, dir) && need(c, &x, dir, true, &c->b->who) < 0) {
         err_field(e, "/work_dir", "cannot make the directory in the root: %s", err_errno_name(errno));
         return -1;
+    }
+    for (int f = 0; f < NET_FILES; f++) {
+        _cleanup_free_ char *file = xasprintf("/etc/%s", network_file_names[f]);
+
+        if (network_file_wanted(c->b, (enum network_file)f) && need(c, &x, file, false, NULL) < 0)
+            return err_step(e, "network_files", errno, "cannot make a place for %s in the root", file);
     }
     if (x.n > 1)
         qsort(x.v, x.n, sizeof(*x.v), deeper_first);

@@ -79,12 +79,18 @@ static int step_mount_propagation(struct entry *c, struct err *e)
     return 0;
 }
 
+size_t sandbox_hostname(const struct sandbox *b, const char **name)
+{
+    *name = b->spec->hostname ? b->spec->hostname : b->id;
+    return b->spec->hostname ? strlen(*name) : strnlen(*name, 12);
+}
+
 static int step_hostname(struct entry *c, struct err *e)
 {
-    const char *name = c->b->spec->hostname;
-    size_t len = name ? strlen(name) : strnlen(c->b->id, 12);
+    const char *name;
+    size_t len = sandbox_hostname(c->b, &name);
 
-    if (sethostname(name ? name : c->b->id, len) < 0)
+    if (sethostname(name, len) < 0)
         return err_step(e, "hostname", errno, "sethostname");
     return 0;
 }
@@ -179,9 +185,11 @@ int step_close_fds(struct entry *c, struct err *e)
 
 static const struct step steps[] = {
     {"close_fds", step_close_fds}, /* first: no later step may reach an fd of ours */
+    {"network", step_network},     /* before sysfs, which shows the namespace of who mounts it */
     {"mount_propagation", step_mount_propagation},
     {"rootfs", step_rootfs},
     {"volumes", step_volumes},
+    {"network_files", step_network_files},
     {"volume_mounts", step_volume_mounts}, /* before those that the kernel fills: these end up on top */
     {"dev", step_dev},
     {"proc", step_proc},

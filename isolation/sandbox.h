@@ -5,6 +5,7 @@
 #include "isolation/caps.h"
 #include "isolation/cgroup.h"
 #include "isolation/identity.h"
+#include "isolation/network.h"
 #include "isolation/policy.h"
 #include "isolation/spec.h"
 
@@ -29,6 +30,7 @@ struct sandbox {
     uint64_t caps;         /* bounding set */
     uint64_t caps_ambient; /* ambient set of a non-root task */
     enum ns_mode pid_mode, ipc_mode;
+    const struct network *network; /* borrowed; NULL: the host's */
     const struct chroot *chroot;
     int root_tree;               /* detached copy of a read-only root, or -1 */
     struct task_volume *volumes; /* one each of the spec's; NULL before sandbox_open_mounts */
@@ -57,12 +59,18 @@ int sandbox_copy_root(const struct sandbox *b, struct root_progress *p, struct e
 int sandbox_open_mounts(struct sandbox *b, int template_fd, struct err *e);
 /* Closes what sandbox_open_mounts opened. */
 void sandbox_close_mounts(struct sandbox *b);
+/* On the host: <task_dir>/etc with the resolv.conf, hosts and hostname that the task's network asks for.
+ * Step "network_files". */
+int sandbox_write_network_files(const struct sandbox *b, struct err *e);
+/* The task's host name; its length. */
+size_t sandbox_hostname(const struct sandbox *b, const char **name);
 /* In the child (already in its namespaces and cgroup; fds 0-2 are the task's): runs the steps, then execve. Returns
- * only on failure, with e naming the step. Steps in order: close_fds, mount_propagation, rootfs, volumes of the task
- * (/local /alloc /secrets /tmp), volume_mounts, dev, proc, sys, pivot_root, hostname, oom_score_adj, work_dir, command,
- * rlimits, groups, capabilities, no_new_privs, signals, verify, execve. A missing command is 422 /command; so are a
- * directory, a file without x, a missing interpreter; a bad work_dir is 422 /work_dir. report_fd (CLOEXEC) is the only
- * fd of the caller that is kept open until execve; those of b are closed when they are mounted. */
+ * only on failure, with e naming the step. Steps in order: close_fds, network, mount_propagation, rootfs, volumes of
+ * the task (/local /alloc /secrets /tmp), network_files, volume_mounts, dev, proc, sys, pivot_root, hostname,
+ * oom_score_adj, work_dir, command, rlimits, groups, capabilities, no_new_privs, signals, verify, execve. A missing
+ * command is 422 /command; so are a directory, a file without x, a missing interpreter; a bad work_dir is 422
+ * /work_dir. report_fd (CLOEXEC) is the only fd of the caller that is kept open until execve; those of b are closed
+ * when they are mounted. */
 int sandbox_enter(struct sandbox *b, int report_fd, struct err *e);
 /* For tests: the step that is made to fail with EIO, from CLOISTER_FAIL_STEP in builds with -DCLOISTER_FAULTS=ON only.
  */

@@ -183,6 +183,7 @@ static const struct record_field fields[] = {
     {"restart", RECORD_OBJECT, AT(restart), .table = &restart_table},
     {"queue", RECORD_BOOL, AT(queue)},
     {"priority", RECORD_INT, AT(priority), RANGE(1, 100)},
+    {"network", RECORD_OBJECT, AT(network), .table = &network_spec_table},
 };
 static const struct record_table table = {.fields = fields, .n = COUNT(fields), .size = sizeof(struct spec)};
 

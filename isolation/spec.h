@@ -77,6 +77,27 @@ struct restart_policy {     /* as Nomad's restart block; the last three as its r
     int64_t max_delay_ms; /* bound of a growing delay, default 1h */
 };
 
+enum net_mode { NET_DEFAULT, NET_HOST, NET_NONE, NET_GROUP, NET_BRIDGE, NET_MODES };
+enum net_protocol { NET_TCP = 1, NET_UDP };
+
+struct dns_spec { /* resolv.conf(5); what is empty is as on the host */
+    struct strings servers, searches, options;
+};
+
+struct port_spec {
+    int64_t host;  /* 0: one that is free */
+    char *host_ip; /* NULL: any address of the host */
+    int64_t task;
+    enum net_protocol protocol;
+};
+
+struct network_spec {
+    enum net_mode mode;
+    char *group; /* tasks that name the same one share a network namespace */
+    struct dns_spec dns;
+    struct records ports; /* struct port_spec; host ports that lead to the task */
+};
+
 struct spec {
     char *command; /* the only required field */
     struct strings args;
@@ -104,6 +125,7 @@ struct spec {
     struct restart_policy restart;
     bool queue;       /* wait for room instead of being refused */
     int64_t priority; /* 1 to 100, default 50; higher is started first */
+    struct network_spec network;
 };
 
 /* Decodes and validates by the field table; unknown fields, wrong types, out-of-range values: 422 with the pointer.

@@ -1,6 +1,7 @@
 /* The forms that texts in a spec must have. */
 #include "isolation/spec_checks.h"
 
+#include <arpa/inet.h>
 #include <ctype.h>
 #include <stdbool.h>
 #include <string.h>
@@ -108,4 +109,31 @@ int spec_check_page_size(const char *pointer, const char *text, struct err *e)
     if (digits > 0 && digits < 8 && (!strcmp(unit, "KB") || !strcmp(unit, "MB") || !strcmp(unit, "GB")))
         return 0;
     return err_field(e, pointer, "must be a page size as \"2MB\" or \"1GB\"");
+}
+
+int spec_check_address(const char *pointer, const char *text, struct err *e)
+{
+    unsigned char bytes[16];
+
+    if (inet_pton(AF_INET, text, bytes) == 1 || inet_pton(AF_INET6, text, bytes) == 1)
+        return 0;
+    return err_field(e, pointer, "must be an IP address");
+}
+
+int spec_check_domain(const char *pointer, const char *text, struct err *e)
+{
+    for (const char *p = text; *p; p++)
+        if (!isalnum((unsigned char)*p) && !strchr("_.-", *p))
+            return err_field(e, pointer, "must be a domain name");
+    return *text && strlen(text) <= 253 ? 0 : err_field(e, pointer, "must be a domain name");
+}
+
+int spec_check_dns_option(const char *pointer, const char *text, struct err *e)
+{
+    size_t name = strspn(text, "abcdefghijklmnopqrstuvwxyz0123456789-");
+    const char *rest = text + name;
+
+    if (name > 0 && (!*rest || (*rest == ':' && rest[1] && !rest[1 + strspn(rest + 1, "0123456789")])))
+        return 0;
+    return err_field(e, pointer, "must be an option of resolv.conf as \"ndots:2\"");
 }

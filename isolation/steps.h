@@ -8,6 +8,11 @@
 #include "isolation/mount_tree.h"
 #include "isolation/sandbox.h"
 
+/* What sandbox_write_network_files has put into <task_dir>/etc for the task's /etc. */
+enum network_file { NET_RESOLV_CONF, NET_HOSTS, NET_HOSTNAME, NET_FILES };
+extern const char *const network_file_names[NET_FILES];
+bool network_file_wanted(const struct sandbox *b, enum network_file f);
+
 struct entry { /* state of one sandbox_enter */
     struct sandbox *b;
     int report_fd;
@@ -89,6 +94,8 @@ int step_capabilities(struct entry *c, struct err *e);
 int step_no_new_privs(struct entry *c, struct err *e);
 int step_signals(struct entry *c, struct err *e);
 
+int step_network(struct entry *c, struct err *e);
+int step_network_files(struct entry *c, struct err *e);
 int step_rootfs(struct entry *c, struct err *e);
 int step_volumes(struct entry *c, struct err *e);
 int step_volume_mounts(struct entry *c, struct err *e);

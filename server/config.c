@@ -46,6 +46,16 @@ static const struct option options[] = {
     {PLUGIN, "denied_host_uids", K_STRING, AT(denied_host_uids), "", 0, 0, NULL, "ids and ranges: 0,10-15"},
     {PLUGIN, "denied_host_gids", K_STRING, AT(denied_host_gids), "", 0, 0, NULL, "ids and ranges: 0,10-15"},
     {PLUGIN, "ambient_caps", K_STRING, AT(ambient_caps), "added", 0, 0, "added all", "all: as Nomad does"},
+    {PLUGIN, "network_modes", K_LIST, AT(network_modes), "host,none,group,bridge", 0, 0, NULL,
+     "what tasks may ask for"},
+    {PLUGIN, "default_network_mode", K_STRING, AT(default_network_mode), "host", 0, 0, "host none bridge",
+     "for tasks without"},
+    {"client", "cni_path", K_STRING, AT(cni_path), "/usr/lib/cni:/opt/cni/bin", 0, 0, NULL,
+     "directories of CNI plugins"},
+    {"client", "cni_config_dir", K_STRING, AT(cni_config_dir), "/etc/cloister/cni", 0, 0, NULL,
+     "where a cloister.conflist of the operator's may be"},
+    {"client", "bridge_name", K_STRING, AT(bridge_name), "cloister0", 0, 0, NULL, "network interface of mode bridge"},
+    {"client", "bridge_subnet", K_STRING, AT(bridge_subnet), "172.27.64.0/20", 0, 0, NULL, "addresses in mode bridge"},
     {"client", "user_denylist", K_LIST, AT(user_denylist), "root", 0, 0, NULL, "accounts that no task may have"},
     {"client", "chroot_env", K_MAP, AT(chroot_env),
      "/bin=/bin,/etc=/etc,/lib=/lib,/lib32=/lib32,/lib64=/lib64,/run/resolvconf=/run/resolvconf,/sbin=/sbin,/usr=/usr",
@@ -192,7 +202,7 @@ static int load_flags(struct config *c, int argc, char **argv, struct err *e)
 
 static int check(struct config *c, struct err *e)
 {
-    const char *absolute[] = {c->state_dir, c->run_dir, c->socket, c->tokens_file};
+    const char *absolute[] = {c->state_dir, c->run_dir, c->socket, c->tokens_file, c->cni_config_dir};
 
     if (!c->socket[0]) {
         free(c->socket);

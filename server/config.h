@@ -25,6 +25,8 @@ struct config {
     int64_t max_body, max_connections;
     char *default_pid_mode, *default_ipc_mode, *denied_host_uids, *denied_host_gids, *ambient_caps;
     bool no_pivot_root, stop_tasks_on_shutdown;
+    char *default_network_mode, *cni_path, *cni_config_dir, *bridge_name, *bridge_subnet;
+    struct config_list network_modes;
     struct config_list allow_caps, user_denylist;
     struct config_map chroot_env;
     int64_t memory_total_mb, cpu_total_compute, reserved_memory, reserved_cpu, max_tasks, max_queued;

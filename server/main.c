@@ -11,6 +11,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/notify.h"
+#include "isolation/network.h"
 #include "isolation/probe.h"
 #include "server/activation.h"
 #include "server/auth.h"
@@ -219,7 +220,8 @@ static int run(struct daemon *d)
 
     log_init("launcher");
     log_set_level(d->config.log_level); /* the option table admits known names only */
-    if (open_sockets(d, &passed, &e) < 0 || cgroup_host_init(&d->launcher.cgroups, d->config.cgroup_parent, &e) < 0) {
+    if (open_sockets(d, &passed, &e) < 0 || cgroup_host_init(&d->launcher.cgroups, d->config.cgroup_parent, &e) < 0 ||
+        (geteuid() == 0 && network_prepare_host(&d->policy, &e) < 0)) {
         log_error("%s%s", e.detail, geteuid() == 0 ? "" : " (not started as root)");
         return 1;
     }
@@ -227,6 +229,7 @@ static int run(struct daemon *d)
         log_warn("there is no account \"%s\": the server runs as uid %u", d->config.server_user, d->policy.server_uid);
     d->watchdog_ms = notify_watchdog_ms();
     probe_host(&d->attributes, &d->launcher.cgroups, &d->policy);
+    probe_network(&d->attributes, &d->policy);
     log_info("cloisterd %s, cgroups %s, driver.exec: %s", CLOISTER_VERSION, d->launcher.cgroups.mode,
              d->attributes.reason);
     d->launcher.policy = &d->policy;

@@ -69,12 +69,47 @@ static int allowed_caps(const struct config_list *names, uint64_t *set, struct e
     return 0;
 }
 
+static bool all_absolute(const char *dirs)
+{
+    for (const char *dir = dirs; dir; dir = strchr(dir, ':') ? strchr(dir, ':') + 1 : NULL)
+        if (dir[0] != '/')
+            return false;
+    return true;
+}
+
+static int network_policy(const struct config *c, struct policy *p, struct err *e)
+{
+    for (size_t i = 0; i < c->network_modes.n; i++) {
+        enum net_mode mode = net_mode_parse(c->network_modes.v[i]);
+
+        if (mode == NET_DEFAULT)
+            return err_set(e, 400, "config", "network_modes: \"%s\" is no mode", c->network_modes.v[i]);
+        p->network_modes |= 1U << mode;
+    }
+    p->network_mode = net_mode_parse(c->default_network_mode);
+    if (!(p->network_modes & 1U << p->network_mode))
+        return err_set(e, 400, "config", "default_network_mode: \"%s\" is not one of network_modes",
+                       c->default_network_mode);
+    if (!interface_name_valid(c->bridge_name))
+        return err_set(e, 400, "config", "bridge_name: \"%s\" is no name of an interface", c->bridge_name);
+    if (!subnet_valid(c->bridge_subnet))
+        return err_set(e, 400, "config", "bridge_subnet: \"%s\" is no address/prefix", c->bridge_subnet);
+    if (!all_absolute(c->cni_path))
+        return err_set(e, 400, "config", "cni_path: \"%s\" is no list of absolute paths", c->cni_path);
+    p->cni_path = c->cni_path;
+    p->cni_config_dir = c->cni_config_dir;
+    p->bridge_name = c->bridge_name;
+    p->bridge_subnet = c->bridge_subnet;
+    return 0;
+}
+
 int setup_policy(const struct config *c, struct policy *p, gid_t *socket_gid, struct err *e)
 {
     const struct group *g = getgrnam(c->socket_group);
 
     memset(p, 0, sizeof(*p));
-    if (server_account(c->server_user, p, e) < 0 || allowed_caps(&c->allow_caps, &p->allow_caps, e) < 0)
+    if (server_account(c->server_user, p, e) < 0 || allowed_caps(&c->allow_caps, &p->allow_caps, e) < 0 ||
+        network_policy(c, p, e) < 0)
         return -1;
     *socket_gid = geteuid() != 0 ? SETUP_NO_GROUP : g ? g->gr_gid : p->server_gid;
     p->pid_mode = strcmp(c->default_pid_mode, "host") == 0 ? NS_HOST : NS_PRIVATE;

@@ -15,6 +15,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/msg.h"
+#include "isolation/network.h"
 #include "supervisor/launcher_internal.h"
 #include "supervisor/record.h"
 #include "supervisor/supervisor.h"
@@ -156,8 +157,8 @@ void clear_task(struct launcher *l, const struct launcher_request *r, int reply_
         return;
     if (pid < 0)
         err_step(&reply.err, "launch", errno, "cannot fork");
-    else
-        clear_now(l, r->id, r->op == REMOVE_TASK, &reply.err);
+    else if (clear_now(l, r->id, r->op == REMOVE_TASK, &reply.err) == 0)
+        network_clear(l->policy, r->id);
     msg_send(reply_sock, &reply, sizeof(reply), NULL, 0);
     if (pid == 0)
         _exit(0);
@@ -187,4 +188,10 @@ static void clear_leftover(void *arg, const char *id)
 void clear_leftovers(struct launcher *l)
 {
     cgroup_each(&l->cgroups, clear_leftover, l);
+    /* Plugins may take their time: no start waits for what is over. */
+    if (network_clear_stale(l->policy, true) && fork() == 0) {
+        close_range(3, ~0U, 0); /* a next launcher must find our sockets free */
+        network_clear_stale(l->policy, false);
+        _exit(0);
+    }
 }

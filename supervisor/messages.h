@@ -9,6 +9,7 @@
 #include "base/err.h"
 #include "base/id.h"
 #include "isolation/cgroup.h"
+#include "isolation/network.h"
 
 enum { PROTOCOL_VERSION = 1 };
 
@@ -61,6 +62,7 @@ struct run_status {
     uint32_t disk_mode;             /* enum disk_mode */
     int64_t ended_boot_ms;          /* CLOCK_BOOTTIME of the boot in boot_id */
     int64_t root_files, root_bytes; /* of a root that is copied: so far, and then in all */
+    struct net_status network;
 };
 
 /* server -> supervisor */

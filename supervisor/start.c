@@ -119,6 +119,11 @@ static int plan(struct supervision *s, struct err *e)
 
     if (sandbox_plan(&s->sandbox, &s->spec, p, s->args->id, e) < 0)
         return -1;
+    if (network_plan(&s->network, &s->spec.network, p, e) < 0)
+        return -1;
+    s->sandbox.network = &s->network;
+    if (s->network.mode == NET_NONE)
+        s->sandbox.clone_flags |= CLONE_NEWNET;
     s->sandbox.cpu_mhz = cgroup_mhz(s->args->cgroups, &s->spec.resources);
     if (rlimits_check(&s->spec.resources.rlimits, e) < 0)
         return -1;
@@ -162,11 +167,14 @@ static int prepare(struct supervision *s, struct err *e)
     if (s->logs_dir_fd < 0 || fchown(s->logs_dir_fd, 0, s->args->policy->server_gid) < 0 ||
         fchmod(s->logs_dir_fd, 0750) < 0)
         return err_step(e, "task_directory", errno, "cannot prepare logs");
-    enum disk_mode mode = (enum disk_mode)s->status.disk_mode;
-    if (disk_open(&s->sandbox, &mode, e) < 0)
+    /* Before the disk: the network's mounts are the host's. */
+    if (network_setup(&s->network, &s->spec.network, s->args->policy, s->args->id, e) < 0)
         return -1;
-    s->status.disk_mode = mode;
-    if (sandbox_prepare_dirs(&s->sandbox, e) < 0)
+    s->status.network = s->network.status;
+    if (disk_enter(&s->disk, &s->sandbox, e) < 0)
+        return -1;
+    s->status.disk_mode = s->disk.mode;
+    if (sandbox_prepare_dirs(&s->sandbox, e) < 0 || sandbox_write_network_files(&s->sandbox, e) < 0)
         return -1;
     if (copy_root(s, e) < 0 || sandbox_open_mounts(&s->sandbox, s->args->template_fd, e) < 0)
         return -1;
@@ -221,6 +229,9 @@ static int spawn(struct supervision *s, struct stdio *io, struct err *e)
 
 void supervision_undo(struct supervision *s)
 {
+    struct err ignored;
+
+    disk_leave(&s->disk, &ignored);
     sandbox_close_mounts(&s->sandbox);
     if (s->status.pid > 0) {
         kill(s->status.pid, SIGKILL);
@@ -232,6 +243,7 @@ void supervision_undo(struct supervision *s)
         cgroup_kill(s->args->cgroups, s->args->id, END_KILL_MS);
         cgroup_remove(s->args->cgroups, s->args->id);
     }
+    network_teardown(&s->network, &s->spec.network, s->args->policy, s->args->id);
     for (int i = 0; i < 2; i++) {
         capture_close(&s->capture[i]);
         if (s->capture[i].pipe_fd >= 0)
@@ -247,7 +259,7 @@ int supervision_start(struct supervision *s, struct err *e)
     memset(&io, 0xff, sizeof(io));
     if (plan(s, e) < 0)
         return -1;
-    if (prepare(s, e) < 0 || stdio_open(s, &io, e) < 0 || spawn(s, &io, e) < 0) {
+    if (prepare(s, e) < 0 || stdio_open(s, &io, e) < 0 || spawn(s, &io, e) < 0 || disk_leave(&s->disk, e) < 0) {
         supervision_undo(s);
         return -1;
     }

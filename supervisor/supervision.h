@@ -3,6 +3,7 @@
 #define CLOISTER_SUPERVISOR_SUPERVISION_H
 
 #include "base/loop.h"
+#include "isolation/disk.h"
 #include "isolation/sandbox.h"
 #include "supervisor/capture.h"
 #include "supervisor/messages.h"
@@ -25,6 +26,8 @@ struct supervision {
     struct loop *loop;
     struct spec spec;
     struct sandbox sandbox;
+    struct disk disk;
+    struct network network; /* lasts over restarts */
     int task_dir_fd, logs_dir_fd, signal_fd, listen_fd;
     struct run_status status;
     struct root_progress progress; /* while the root is copied */

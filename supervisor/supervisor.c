@@ -94,6 +94,7 @@ static void finish(void *arg, uint32_t events)
 
 void supervision_finish(struct supervision *s)
 {
+    network_teardown(&s->network, &s->spec.network, s->args->policy, s->args->id);
     finish(s, 0);
 }
 
@@ -214,7 +215,7 @@ _Noreturn void supervisor_main(const struct supervisor_args *given)
 {
     struct cgroup_host cgroups = *given->cgroups;
     struct supervisor_args a = *given;
-    struct supervision s = {.args = &a, .task_dir_fd = -1, .logs_dir_fd = -1, .signal_fd = -1};
+    struct supervision s = {.args = &a, .task_dir_fd = -1, .logs_dir_fd = -1, .signal_fd = -1, .disk = DISK_INIT};
     struct err e = {0};
 
     setsid();
@@ -226,6 +227,7 @@ _Noreturn void supervisor_main(const struct supervisor_args *given)
     umask(022);
     a.cgroups = &cgroups;
     keep_fds(&a, &cgroups.devices_fd);
+    network_init(&s.network);
     s.capture[0].pipe_fd = s.capture[1].pipe_fd = -1;
     s.capture[0].file_fd = s.capture[1].file_fd = -1;
     if (init(&s, &e) < 0 || read_spec(&s, &e) < 0 || supervision_start(&s, &e) < 0) {

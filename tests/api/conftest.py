@@ -3,6 +3,7 @@ import http.client
 import json
 import os
 import pathlib
+import re
 import shutil
 import signal
 import socket
@@ -63,8 +64,9 @@ def wait_until(condition, seconds=10, what="the condition"):
 
 
 class Daemon:
-    def __init__(self, binary=BINARY, *flags, env=None, socket_path=None):
-        self.binary, self.flags, self.env = binary, flags, env
+    def __init__(self, binary=BINARY, *flags, env=None, socket_path=None, netns=False):
+        """netns: in a network namespace of its own, where its bridge and its rules touch nothing of the host's."""
+        self.binary, self.flags, self.env, self.netns = binary, flags, env, netns
         self.dir = pathlib.Path(tempfile.mkdtemp(prefix="cloister-test-"))
         self.dir.chmod(0o755)  # the server's account must reach its directory
         self.parent = self.dir.name
@@ -76,8 +78,10 @@ class Daemon:
     def start(self):
         command = [self.binary, "--state-dir", self.dir / "state", "--run-dir", self.dir / "run", "--listen",
                    f"127.0.0.1:{self.port}", "--cgroup-parent", self.parent, "--tokens-file", self.dir / "tokens",
-                   *self.flags]
+                   "--cni-config-dir", self.dir / "cni", *self.flags]
         command[1:1] = FLAGS
+        if self.netns:
+            command = ["unshare", "--net", "sh", "-c", 'ip link set lo up && exec "$@"', "sh", *command]
         self.log = open(self.dir / "log", "ab")
         self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log, cwd="/",
                                         env={**os.environ, **(self.env or {})})
@@ -168,6 +172,23 @@ class Daemon:
     def mounts(self):
         return [line for line in pathlib.Path("/proc/self/mountinfo").read_text().splitlines() if self.parent in line]
 
+    def in_netns(self, *command, check=True, **more):
+        """Output of a command run in the daemon's network namespace."""
+        return subprocess.run(["nsenter", f"--net=/proc/{self.process.pid}/ns/net", *command], check=check,
+                              capture_output=True, text=True, timeout=60, **more).stdout
+
+    def network(self):
+        """What tasks have of the network: namespaces, ports and leases, and of a daemon with its own namespace also
+        interfaces and rules. The bridge and the plugins' own chains stay."""
+        found = [str(p) for part in ("netns/spaces", "netns/ports", "cni/leases/*") for p in self.dir.glob(f"run/{part}/*")
+                 if not p.name.startswith(("lock", "last_reserved"))]
+        if self.netns and shutil.which("iptables-save"):
+            links = [line for line in self.in_netns("ip", "-o", "link").splitlines() if ": veth" in line]
+            rules = [line for line in self.in_netns("iptables-save").splitlines()
+                     if re.search(r"id: |CNI-DN-|CNI-[0-9a-f]{20}| -[sd] 172\.", line)]
+            found += links + rules
+        return found
+
     def directories(self):
         return sorted(os.listdir(self.dir / "state/tasks"))
 
@@ -180,7 +201,8 @@ class Daemon:
     def census(self):
         """What may grow: each entry must be as before when a launch has failed."""
         return {"groups": self.groups(), "mounts": self.mounts(), "directories": self.directories(),
-                "sockets": self.sockets(), "rows": self.rows(), "children": sorted(self.children().values())}
+                "sockets": self.sockets(), "network": self.network(), "rows": self.rows(),
+                "children": sorted(self.children().values())}
 
     def assert_as_before(self, before):
         """A helper process of the launcher may take a moment to be reaped; anything else must be gone at once."""

@@ -27,6 +27,7 @@
 #include "base/id.h"
 #include "base/loop.h"
 #include "base/msg.h"
+#include "base/run.h"
 #include "base/signals.h"
 
 static void test_json_refuses(void **state)
@@ -413,6 +414,40 @@ static void test_base64_both_ways(void **state)
     }
 }
 
+static void test_programs_run_clean_and_in_time(void **state)
+{
+    static const char *const envp[] = {"A=1", NULL};
+    struct run_output r;
+
+    (void)state;
+    const char *const cat[] = {"sh", "-c", "cat; echo \"$A $(pwd)\" >&2; exit 3", NULL};
+    assert_int_equal(run_program("/bin/sh", cat, envp, "input", 10000, &r), 0);
+    assert_int_equal(WEXITSTATUS(r.status), 3);
+    assert_string_equal(r.out.data, "input");
+    assert_string_equal(r.err.data, "1 /\n");
+    run_output_free(&r);
+
+    const char *const missing[] = {"x", NULL};
+    assert_int_equal(run_program("/no/such/program", missing, envp, "", 10000, &r), 0);
+    assert_int_equal(WEXITSTATUS(r.status), 127);
+    run_output_free(&r);
+
+    /* A program that does not read what it is given, and one that leaves a child with its output behind. */
+    char *large = xcalloc(1 << 20, 1);
+    memset(large, 'x', (1 << 20) - 1);
+    const char *const leaves[] = {"sh", "-c", "echo out; sleep 5 & exit 0", NULL};
+    assert_int_equal(run_program("/bin/sh", leaves, envp, large, 4000, &r), 0);
+    assert_string_equal(r.out.data, "out\n");
+    run_output_free(&r);
+    free(large);
+
+    const char *const hangs[] = {"sh", "-c", "trap '' TERM; while :; do sleep 60; done", NULL};
+    assert_int_equal(run_program("/bin/sh", hangs, envp, "", 100, &r), -1);
+    assert_int_equal(errno, ETIMEDOUT);
+    assert_true(WIFSIGNALED(r.status));
+    run_output_free(&r);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -431,6 +466,7 @@ int main(void)
         cmocka_unit_test(test_messages_carry_fds),
         cmocka_unit_test(test_loop_runs_timers_in_order),
         cmocka_unit_test(test_hash),
+        cmocka_unit_test(test_programs_run_clean_and_in_time),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -9,6 +9,7 @@
 #include <cmocka.h>
 
 #include "isolation/caps.h"
+#include "isolation/network.h"
 #include "isolation/policy.h"
 
 static void ranges_are_read(void **state)
@@ -168,6 +169,41 @@ static void bad_capabilities_are_refused(void **state)
     }
 }
 
+static void network_options_are_checked(void **state)
+{
+    static const char *const good[] = {"10.0.0.0/8", "172.27.64.0/20", "192.0.2.0/29", "fd00:1::/64", "fd00::/120"};
+    static const char *const bad[] = {"",           "10.0.0.0",     "10.0.0.0/",   "10.0.0.0/7",   "10.0.0.0/30",
+                                      "10.0.0.0/x", "10.0.0.0/20x", "10.0.0/20",   "fd00::/121",   "fd00::/15",
+                                      "x/20",       "/20",          "10.0.0.0/-8", "10.0.0.0/0020"};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++)
+        assert_true(subnet_valid(good[i]));
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
+        assert_false(subnet_valid(bad[i]));
+    assert_true(interface_name_valid("cloister0"));
+    assert_true(interface_name_valid("fifteen-letters"));
+    assert_false(interface_name_valid("sixteen-letters."));
+    assert_false(interface_name_valid(""));
+    assert_false(interface_name_valid(".."));
+    assert_false(interface_name_valid("a b"));
+    assert_false(interface_name_valid("a/b"));
+    assert_false(interface_name_valid("a\"b"));
+    for (int m = NET_HOST; m < NET_MODES; m++)
+        assert_int_equal(net_mode_parse(net_mode_name((enum net_mode)m)), m);
+    assert_int_equal(net_mode_parse("cni"), NET_DEFAULT);
+}
+
+static void addresses_meet(void **state)
+{
+    (void)state;
+    assert_true(network_addresses_meet(NULL, NULL));
+    assert_true(network_addresses_meet(NULL, "192.0.2.1"));
+    assert_true(network_addresses_meet("192.0.2.1", "0.0.0.0"));
+    assert_true(network_addresses_meet("192.0.2.1", "192.0.2.1"));
+    assert_false(network_addresses_meet("192.0.2.1", "192.0.2.2"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -178,6 +214,8 @@ int main(void)
         cmocka_unit_test(names_are_sorted),
         cmocka_unit_test(sets_are_computed),
         cmocka_unit_test(bad_capabilities_are_refused),
+        cmocka_unit_test(network_options_are_checked),
+        cmocka_unit_test(addresses_meet),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -66,6 +66,9 @@ static void test_round_trip(void **state)
         "\"cap_drop\":[\"all\"],\"no_new_privs\":false,\"resources\":{\"memory_max\":-1,\"cpu\":1,\"memory\":4,"
         "\"pids\":4194304},\"logs\":{\"max_files\":1,\"max_file_size\":10240,\"disabled\":true},"
         "\"kill_signal\":\"SIGRTMIN+3\",\"kill_timeout\":\"1h30m\"}",
+        "{\"command\":\"a\",\"network\":{\"mode\":\"bridge\",\"group\":\"g\",\"dns\":{\"servers\":[\"::1\"],"
+        "\"searches\":[\"a.b\"],\"options\":[\"rotate\"]},\"ports\":[{\"task\":1},{\"host\":2,\"task\":2,"
+        "\"host_ip\":\"0.0.0.0\",\"protocol\":\"udp\"}]}}",
         "{\"command\":\"a\",\"kill_signal\":9,\"kill_timeout\":0}",
         "{\"command\":\"a\",\"kill_timeout\":86400}",
         "{\"command\":\"a\",\"chroot\":\"debian\",\"root\":\"copy\",\"volume_mounts\":[{\"volume\":\"v\","
