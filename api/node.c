@@ -13,9 +13,9 @@ static struct api *api_of(const struct request *q)
 void root_get(struct request *q)
 {
     static const char *const links[][2] = {
-        {"tasks", "/v1/tasks"},   {"attributes", "/v1/attributes"}, {"driver", "/v1/driver"},
-        {"config", "/v1/config"}, {"metrics", "/metrics"},          {"health", "/healthz"},
-        {"ready", "/readyz"},     {"openapi", "/openapi.yaml"},
+        {"tasks", "/v1/tasks"},   {"events", "/v1/events"}, {"attributes", "/v1/attributes"},
+        {"driver", "/v1/driver"}, {"config", "/v1/config"}, {"metrics", "/metrics"},
+        {"health", "/healthz"},   {"ready", "/readyz"},     {"openapi", "/openapi.yaml"},
     };
     struct json *j = json_object(), *l = json_object();
 
@@ -163,9 +163,10 @@ void metrics_get(struct request *q)
     metric(&b, "cloister_driver_available", "gauge", "Whether this host can run tasks.");
     buf_printf(&b, "cloister_driver_available{driver=\"exec\"} %d\n", registry_attributes(r)->driver_exec);
     metric(&b, "cloister_tasks", "gauge", "Tasks by state.");
+    size_t counts[TASK_STATES];
+    registry_counts(r, counts);
     for (int s = TASK_PENDING; s < TASK_STATES; s++)
-        buf_printf(&b, "cloister_tasks{state=\"%s\"} %zu\n", task_state_name((enum task_state)s),
-                   registry_count(r, (enum task_state)s));
+        buf_printf(&b, "cloister_tasks{state=\"%s\"} %zu\n", task_state_name((enum task_state)s), counts[s]);
     metric(&b, "cloister_task_starts_total", "counter", "Tasks taken since the server process started.");
     buf_printf(&b, "cloister_task_starts_total %llu\n", (unsigned long long)registry_starts(r));
     metric(&b, "cloister_http_requests_total", "counter", "Requests begun.");

@@ -5,6 +5,7 @@
 
 #include "api/common.h"
 #include "base/buf.h"
+#include "tasks/events.h"
 
 enum { LIMIT_MAX = 1000, LIMIT_USUAL = 100, WAIT_MAX_MS = 300000 };
 
@@ -76,6 +77,7 @@ void tasks_list(struct request *q)
         reply_problem(q, &e);
         return;
     }
+    tell_event_seq(q);
     if (not_modified(q, registry_version(r)))
         return;
     struct json *j = json_object(), *items = json_array();
@@ -93,6 +95,7 @@ void tasks_list(struct request *q)
         last = t;
         n++;
     }
+    json_set_int(j, "events_at", events_last(r));
     reply_json(q, 200, j);
 }
 
@@ -123,6 +126,7 @@ static void on_end(void *arg)
 
 static void reply_task(struct request *q, struct task *t)
 {
+    tell_event_seq(q);
     if (!not_modified(q, t->version))
         reply_json(q, 200, task_view(t));
 }

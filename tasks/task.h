@@ -39,6 +39,9 @@ struct task {
     struct registry *registry;
     struct link *link;
     struct task *prev, *next; /* by creation */
+    enum task_state told;     /* what events have told: state, */
+    int64_t told_start;       /* started_at, */
+    int64_t told_end;         /* and the last end */
 };
 
 const char *task_state_name(enum task_state s); /* "running" */
