@@ -38,6 +38,7 @@ void execs_get(struct request *q);
 void execs_logs(struct request *q);
 void execs_signal(struct request *q);
 void task_events(struct request *q);
+void task_stats(struct request *q);
 void events_list(struct request *q);
 void attributes_list(struct request *q);
 void attributes_get(struct request *q);

@@ -23,6 +23,7 @@ const struct route api_routes[] = {
     {"POST", "/v1/tasks/{id}/execs/{eid}/signal", execs_signal, ROLE_OPERATOR, "", true},
     {"GET", "/v1/tasks/{id}/events", task_events, ROLE_OPERATOR, "follow format type label after cursor tail limit",
      false},
+    {"GET", "/v1/tasks/{id}/stats", task_stats, ROLE_OPERATOR, "follow format interval processes", false},
     {"GET", "/v1/events", events_list, ROLE_OPERATOR, "follow format type task label after cursor tail limit", false},
     {"GET", "/v1/attributes", attributes_list, ROLE_MONITOR, "", false},
     {"GET", "/v1/attributes/{name}", attributes_get, ROLE_MONITOR, "", false},

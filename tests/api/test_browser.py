@@ -72,7 +72,8 @@ class Server(http.server.ThreadingHTTPServer):
 @pytest.fixture
 def browser():
     program = shutil.which("chromium")
-    assert program, "chromium is not installed: scripts/install-packages test"
+    if not program:
+        pytest.skip("chromium is not installed")
     profile = tempfile.mkdtemp(prefix="cloister-browser-")
     started = []
 

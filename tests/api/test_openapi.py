@@ -90,6 +90,17 @@ def test_the_types_of_events_are_the_daemons(daemon):
         assert event["type"] in SCHEMAS["Event"]["properties"]["type"]["enum"]
 
 
+def test_stats_have_what_the_contract_tells(daemon):
+    task = daemon.start_task("/bin/sleep", "60")
+    now = daemon.get(f"/v1/tasks/{task['id']}/stats?processes=true").json
+    schema = SCHEMAS["Stats"]
+    assert set(schema["required"]) <= set(now) == set(schema["properties"])
+    for part in ("cpu", "memory", "io", "pids", "pressure"):
+        assert set(now[part]) == set(schema["properties"][part]["properties"]), part
+    assert set(now["processes"][0]) == set(schema["properties"]["processes"]["items"]["properties"])
+    assert daemon.request("DELETE", f"/v1/tasks/{task['id']}?force=true").status == 204
+
+
 def test_references_lead_somewhere():
     for reference in references(CONTRACT):
         assert resolve({"$ref": reference}), reference
