@@ -102,7 +102,10 @@ bool cgroup_tells_cpu(const struct cgroup_host *h);
 void cgroup_missing(const struct cgroup_host *h, char out[CGROUP_MISSING_TEXT]);
 /* Values not told by the kernel are -1. Read oom_kills after the last process is gone and before removal. */
 void cgroup_usage(const struct cgroup_host *h, const char *id, struct cgroup_usage *u);
-/* The same with limits and pressure. id NULL: of all tasks together, those that have been removed included. */
+/* Only cpu_ns, memory_bytes and pids, for whoever asks about many; id NULL: of all tasks together, those that have been
+ * removed included. */
+void cgroup_usage_brief(const struct cgroup_host *h, const char *id, struct cgroup_usage *u);
+/* The same with limits and pressure. */
 void cgroup_stat(const struct cgroup_host *h, const char *id, struct cgroup_stat *s);
 /* Removes the empty group everywhere, with retries up to 2 s; -1 with errno when something stayed. Never moves a
  * process elsewhere. A group that is not there is success. */

@@ -71,6 +71,15 @@ static const struct source usage_sources[] = {
     {CG_IO, 2, "io.stat", PAIRS, "wios", USAGE(io_writes), 1},
 };
 
+static const struct source brief_sources[] = {
+    {CG_CPUACCT, 1, "cpuacct.usage", ALONE, NULL, USAGE(cpu_ns), 1},
+    {V2_CORE, 2, "cpu.stat", KEYED, "usage_usec", USAGE(cpu_ns), 1000},
+    {CG_MEMORY, 1, "memory.usage_in_bytes", ALONE, NULL, USAGE(memory_bytes), 1},
+    {CG_MEMORY, 2, "memory.current", ALONE, NULL, USAGE(memory_bytes), 1},
+    {CG_PIDS, 1, "pids.current", ALONE, NULL, USAGE(pids), 1},
+    {CG_PIDS, 2, "pids.current", ALONE, NULL, USAGE(pids), 1},
+};
+
 static const struct source limit_sources[] = {
     {CG_MEMORY, 1, "memory.limit_in_bytes", ALONE, NULL, AT(memory_limit_bytes), 1},
     {CG_MEMORY, 2, "memory.max", ALONE, NULL, AT(memory_limit_bytes), 1},
@@ -157,6 +166,15 @@ void cgroup_usage(const struct cgroup_host *h, const char *id, struct cgroup_usa
     *u = s.usage;
 }
 
+void cgroup_usage_brief(const struct cgroup_host *h, const char *id, struct cgroup_usage *u)
+{
+    struct cgroup_stat s;
+    memset(&s, 0xff, sizeof(s));
+    if (!id || cg_name_ok(id))
+        READ(h, id, brief_sources, &s);
+    *u = s.usage;
+}
+
 /* "some avg10=0.00 avg60=0.00 avg300=0.00 total=0" */
 static void read_pressure(const char *text, const char *kind, struct cgroup_pressure *p)
 {
@@ -172,7 +190,7 @@ void cgroup_stat(const struct cgroup_host *h, const char *id, struct cgroup_stat
     static const char *const files[] = {"cpu.pressure", "memory.pressure", "io.pressure"};
     char text[CG_TEXT * 2], dir[CG_PATH];
     memset(s, 0xff, sizeof(*s)); /* -1 in every number */
-    bool known = !id || cg_name_ok(id);
+    bool known = cg_name_ok(id);
     if (known) {
         READ(h, id, usage_sources, s);
         READ(h, id, limit_sources, s);

@@ -148,7 +148,6 @@ static void test_no_group(void **state)
 {
     struct cgroup_host h = {.parent = "p"};
     struct cgroup_usage u;
-    struct cgroup_stat s;
 
     (void)state;
     put_v1(&h);
@@ -157,8 +156,10 @@ static void test_no_group(void **state)
     cgroup_usage(&h, "gone", &u);
     assert_true(u.cpu_ns == -1 && u.oom_kills == -1);
     put("cpu/p", "cpuacct.usage", "70000\n");
-    cgroup_stat(&h, NULL, &s); /* all tasks together */
-    assert_int_equal(s.usage.cpu_ns, 70000);
+    cgroup_usage_brief(&h, NULL, &u); /* all tasks together */
+    assert_int_equal(u.cpu_ns, 70000);
+    cgroup_usage_brief(&h, "t", &u);
+    assert_true(u.cpu_ns == 5000 && u.memory_bytes == 100 && u.pids == 4 && u.oom_kills == -1);
 }
 
 int main(void)
