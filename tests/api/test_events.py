@@ -246,6 +246,24 @@ def test_a_clean_restart_goes_on_counting(own_daemon):
     assert [(e["seq"], e["type"]) for e in events(own_daemon, f"&after={last}")] == [(last + 1, "server.started")]
 
 
+def test_what_the_store_cannot_take_is_told_later(own_daemon):
+    """Somebody holds the database; a task ends meanwhile, a new one is refused, and no event is lost or invented."""
+    task = own_daemon.start_task("/bin/sleep", "0.5")
+    holder = sqlite3.connect(own_daemon.dir / "state/server/cloister.db", isolation_level=None)
+    holder.execute("BEGIN IMMEDIATE")
+    wait_until(lambda: own_daemon.task(task["id"])["state"] == "exited", 30)
+    assert own_daemon.post("/v1/tasks", {"command": "/bin/true"}).status == 503
+    assert own_daemon.get("/readyz").status == 503
+    assert of_task(own_daemon, task) == LIFE[:3]
+    holder.execute("ROLLBACK")
+    holder.close()
+    wait_until(own_daemon.ready, 30)
+    log = events(own_daemon)
+    assert [(e["seq"], e["type"]) for e in log] == list(enumerate(["server.started", *LIFE], 1))
+    own_daemon.run("/bin/true")
+    assert [e["type"] for e in events(own_daemon)[len(log):]] == LIFE
+
+
 @pytest.fixture(scope="module")
 def small():
     """A daemon that keeps 100 events and has written some hundreds."""
