@@ -16,6 +16,7 @@ static const char *const names[EVENT_TYPES] = {
     [EVENT_SERVER_STARTED] = "server.started",
     [EVENT_SERVER_RECOVERED] = "server.recovered", /* data: adopted, recorded, cleared */
     [EVENT_TASK_CREATED] = "task.created",
+    [EVENT_TASK_PENDING] = "task.pending", /* it waits for room */
     [EVENT_TASK_STARTING] = "task.starting",
     [EVENT_TASK_RUNNING] = "task.running", /* pid, restarts */
     [EVENT_TASK_PAUSED] = "task.paused",
@@ -28,7 +29,7 @@ static const char *const names[EVENT_TYPES] = {
     [EVENT_TASK_OOM] = "task.oom",               /* kills */
     [EVENT_TASK_SIGNALED] = "task.signaled",     /* signal, target */
     [EVENT_TASK_UPDATED] = "task.updated",       /* version */
-    [EVENT_TASK_REMOVED] = "task.removed",
+    [EVENT_TASK_REMOVED] = "task.removed",       /* by: request, gc */
 };
 
 struct event { /* queued */

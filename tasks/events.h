@@ -12,6 +12,7 @@ enum event_type { /* a new one needs its row in events.c, and its name in openap
                   EVENT_SERVER_STARTED,
                   EVENT_SERVER_RECOVERED,
                   EVENT_TASK_CREATED,
+                  EVENT_TASK_PENDING,
                   EVENT_TASK_STARTING,
                   EVENT_TASK_RUNNING,
                   EVENT_TASK_PAUSED,

@@ -242,6 +242,7 @@ static struct task *new_task(struct spec *s, enum task_state state, const char *
     t->spec = *s;
     memset(s, 0, sizeof(*s));
     t->state = state;
+    t->told = TASK_STATES; /* nothing */
     t->version = 1;
     t->created_at = clock_real_ns();
     t->idempotency_key = key ? xstrdup(key) : NULL;

@@ -116,6 +116,14 @@ static void answer(struct registry *r, const char *id, const struct err *e)
     }
 }
 
+static struct json *removed_data(const struct task *t)
+{
+    struct json *j = json_object();
+
+    json_set_string(j, "by", t->collected ? "gc" : "request");
+    return j;
+}
+
 void removal_reply(struct registry *r, const char *id, const struct err *reply)
 {
     struct task *t = registry_find(r, id);
@@ -124,7 +132,7 @@ void removal_reply(struct registry *r, const char *id, const struct err *reply)
 
     snprintf(copy, sizeof(copy), "%s", id);
     if (t && e.status == 0) {
-        events_emit(r, EVENT_TASK_REMOVED, t, NULL);
+        events_emit(r, EVENT_TASK_REMOVED, t, removed_data(t));
         if (events_transaction(r, registry_delete_row, id, &e) < 0)
             events_forget(r, t->id, EVENT_TASK_REMOVED);
     }

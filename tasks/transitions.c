@@ -76,14 +76,10 @@ static const struct {
     enum event_type type;
     struct json *(*data)(const struct task *t);
 } entering[TASK_STATES] = {
-    [TASK_PENDING] = {EVENT_TYPES, no_data}, /* no task is ever seen in it */
-    [TASK_STARTING] = {EVENT_TASK_STARTING, no_data},
-    [TASK_RUNNING] = {EVENT_TASK_RUNNING, run_data},
-    [TASK_STOPPING] = {EVENT_TASK_STOPPING, no_data},
-    [TASK_EXITED] = {EVENT_TASK_EXITED, exit_data},
-    [TASK_FAILED] = {EVENT_TASK_FAILED, failure_data},
-    [TASK_LOST] = {EVENT_TASK_LOST, lost_data},
-    [TASK_RESTARTING] = {EVENT_TASK_RESTARTING, restart_data},
+    [TASK_PENDING] = {EVENT_TASK_PENDING, no_data},  [TASK_STARTING] = {EVENT_TASK_STARTING, no_data},
+    [TASK_RUNNING] = {EVENT_TASK_RUNNING, run_data}, [TASK_STOPPING] = {EVENT_TASK_STOPPING, no_data},
+    [TASK_EXITED] = {EVENT_TASK_EXITED, exit_data},  [TASK_FAILED] = {EVENT_TASK_FAILED, failure_data},
+    [TASK_LOST] = {EVENT_TASK_LOST, lost_data},      [TASK_RESTARTING] = {EVENT_TASK_RESTARTING, restart_data},
     [TASK_PAUSED] = {EVENT_TASK_PAUSED, no_data},
 };
 
@@ -131,6 +127,6 @@ void events_transition(struct registry *r, struct task *t)
         count_failure(&r->events.counters, t->status.err.step[0] ? t->status.err.step : "none");
     if (t->state == TASK_RUNNING && before == TASK_PAUSED && same_run)
         events_emit(r, EVENT_TASK_RESUMED, t, NULL);
-    else if (entering[t->state].type != EVENT_TYPES)
+    else
         events_emit(r, entering[t->state].type, t, entering[t->state].data(t));
 }
