@@ -305,7 +305,7 @@ def test_a_stalled_follower_slows_nobody_and_is_told_what_it_lost(small):
         got = [e["seq"] for _, e in taken.result(30)]
     last = small.get("/v1/tasks").json["events_at"]
     assert got == list(range(last - 2999, last + 1))
-    assert rss() - before < 8 << 20
+    assert rss() - before < 8 << 20 or "asan" in str(small.binary)  # ASan keeps freed memory for long
     seqs, lost = [], []
     for _, event in stalled:
         seqs.append(event["seq"])
