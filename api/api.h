@@ -11,7 +11,8 @@ struct api {
     const char *openapi; /* text of openapi.yaml, embedded */
     size_t openapi_len;
     const char *version;
-    int64_t started_at; /* ns */
+    int64_t started_at;        /* ns */
+    int64_t metrics_tasks_max; /* how many tasks GET /metrics tells one by one */
 };
 
 extern const struct route api_routes[]; /* api/routes.c */
@@ -36,6 +37,9 @@ void execs_list(struct request *q);
 void execs_get(struct request *q);
 void execs_logs(struct request *q);
 void execs_signal(struct request *q);
+void task_events(struct request *q);
+void task_stats(struct request *q);
+void events_list(struct request *q);
 void attributes_list(struct request *q);
 void attributes_get(struct request *q);
 void driver_get(struct request *q);

@@ -20,8 +20,10 @@ void node_get(struct request *q)
     const struct registry_limits *l = registry_limits(r);
     struct json *j = json_object(), *tasks = json_object();
     struct capacity used;
+    size_t counts[TASK_STATES];
 
     registry_allocated(r, &used);
+    registry_counts(r, counts);
     json_set(j, "total", amounts(l->memory_mib, l->cores, l->cpu_mhz));
     json_set(j, "reserved", amounts(l->memory_reserved_mib, 0, l->cpu_reserved_mhz));
     json_set(j, "allocated", amounts(used.memory_mib, used.cores, used.cpu_mhz));
@@ -29,7 +31,7 @@ void node_get(struct request *q)
              amounts(l->memory_mib - l->memory_reserved_mib - used.memory_mib, l->cores - used.cores,
                      l->cpu_mhz - l->cpu_reserved_mhz - used.cpu_mhz));
     for (int s = TASK_PENDING; s < TASK_STATES; s++)
-        json_set_int(tasks, task_state_name((enum task_state)s), (int64_t)registry_count(r, (enum task_state)s));
+        json_set_int(tasks, task_state_name((enum task_state)s), (int64_t)counts[s]);
     json_set(j, "tasks", tasks);
     json_set(j, "max_tasks", l->max_tasks ? json_new_int(l->max_tasks) : json_new_null());
     reply_json(q, 200, j);

@@ -6,6 +6,7 @@
 
 #include "base/clock.h"
 #include "supervisor/launcher.h"
+#include "tasks/events.h"
 
 struct registry *request_registry(const struct request *q)
 {
@@ -74,6 +75,14 @@ struct json *body_object(const struct request *q, bool optional, struct err *e)
         return NULL;
     }
     return j;
+}
+
+void tell_event_seq(struct request *q)
+{
+    char text[24];
+
+    snprintf(text, sizeof(text), "%lld", (long long)events_last(request_registry(q)));
+    reply_header(q, "Cloister-Event-Seq", text);
 }
 
 bool not_modified(struct request *q, int64_t version)

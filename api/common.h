@@ -17,6 +17,8 @@ int query_duration(const struct request *q, const char *name, int64_t *out, stru
 int bad_parameter(struct err *e, const char *name, const char *value);
 /* The body as an object; an empty one gives an empty object when `optional`. NULL with e. */
 struct json *body_object(const struct request *q, bool optional, struct err *e);
+/* Sets Cloister-Event-Seq: events after it tell of all changes after this reply's. */
+void tell_event_seq(struct request *q);
 /* Sets ETag and, when If-None-Match names it, replies 304 and returns true. */
 bool not_modified(struct request *q, int64_t version);
 

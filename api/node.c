@@ -1,4 +1,4 @@
-/* What the host and the daemon are: attributes, driver, configuration, health, metrics, the contract. */
+/* What the host and the daemon are: attributes, driver, configuration, health, the contract. */
 #include <stdio.h>
 #include <string.h>
 
@@ -15,9 +15,9 @@ static struct api *api_of(const struct request *q)
 void root_get(struct request *q)
 {
     static const char *const links[][2] = {
-        {"tasks", "/v1/tasks"},   {"attributes", "/v1/attributes"}, {"driver", "/v1/driver"},
-        {"config", "/v1/config"}, {"metrics", "/metrics"},          {"health", "/healthz"},
-        {"ready", "/readyz"},     {"openapi", "/openapi.yaml"},
+        {"tasks", "/v1/tasks"},   {"events", "/v1/events"}, {"attributes", "/v1/attributes"},
+        {"driver", "/v1/driver"}, {"config", "/v1/config"}, {"metrics", "/metrics"},
+        {"health", "/healthz"},   {"ready", "/readyz"},     {"openapi", "/openapi.yaml"},
     };
     struct json *j = json_object(), *l = json_object();
 
@@ -152,41 +152,6 @@ void health_ready(struct request *q)
     struct json *j = json_object();
     json_set_bool(j, "ready", true);
     reply_json(q, 200, j);
-}
-
-static void metric(struct buf *b, const char *name, const char *type, const char *help)
-{
-    buf_printf(b, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, type);
-}
-
-void metrics_get(struct request *q)
-{
-    struct registry *r = request_registry(q);
-    const struct http_counters *c = http_counters(q);
-    struct buf b = {0};
-    size_t len;
-
-    metric(&b, "cloister_build_info", "gauge", "Version of the daemon.");
-    buf_printf(&b, "cloister_build_info{version=\"%s\"} 1\n", api_of(q)->version);
-    metric(&b, "cloister_driver_available", "gauge", "Whether this host can run tasks.");
-    buf_printf(&b, "cloister_driver_available{driver=\"exec\"} %d\n", registry_attributes(r)->driver_exec);
-    metric(&b, "cloister_tasks", "gauge", "Tasks by state.");
-    for (int s = TASK_PENDING; s < TASK_STATES; s++)
-        buf_printf(&b, "cloister_tasks{state=\"%s\"} %zu\n", task_state_name((enum task_state)s),
-                   registry_count(r, (enum task_state)s));
-    metric(&b, "cloister_task_starts_total", "counter", "Tasks taken since the server process started.");
-    buf_printf(&b, "cloister_task_starts_total %llu\n", (unsigned long long)registry_starts(r));
-    metric(&b, "cloister_http_requests_total", "counter", "Requests begun.");
-    buf_printf(&b, "cloister_http_requests_total %llu\n", (unsigned long long)c->requests);
-    metric(&b, "cloister_http_responses_total", "counter", "Responses by class of status.");
-    for (int i = 2; i < 6; i++)
-        buf_printf(&b, "cloister_http_responses_total{code=\"%dxx\"} %llu\n", i, (unsigned long long)c->responses[i]);
-    metric(&b, "cloister_http_connections", "gauge", "Open connections.");
-    buf_printf(&b, "cloister_http_connections %llu\n", (unsigned long long)c->connections_open);
-    metric(&b, "process_start_time_seconds", "gauge", "When the server process started, seconds since the epoch.");
-    buf_printf(&b, "process_start_time_seconds %.3f\n", (double)api_of(q)->started_at / 1e9);
-    char *text = buf_take(&b, &len);
-    reply_data(q, 200, "text/plain; version=0.0.4; charset=utf-8", text, len);
 }
 
 void openapi_yaml(struct request *q)

@@ -5,6 +5,8 @@
 
 #include "api/common.h"
 #include "base/buf.h"
+#include "base/cleanup.h"
+#include "tasks/events.h"
 
 enum { LIMIT_MAX = 1000, LIMIT_USUAL = 100, WAIT_MAX_MS = 300000 };
 
@@ -66,6 +68,17 @@ static bool matches(const struct request *q, const struct filter *f, const struc
     return true;
 }
 
+/* Each is freed before the next is made: a tree of a thousand tasks would cost malloc three times as long. */
+static void append_task(struct buf *b, int64_t n, const struct task *t)
+{
+    _cleanup_json_ struct json *j = task_view(t);
+    _cleanup_free_ char *text = json_print(j);
+
+    if (n > 0)
+        buf_puts(b, ",");
+    buf_puts(b, text);
+}
+
 void tasks_list(struct request *q)
 {
     struct registry *r = request_registry(q);
@@ -76,24 +89,31 @@ void tasks_list(struct request *q)
         reply_problem(q, &e);
         return;
     }
+    tell_event_seq(q);
     if (not_modified(q, registry_version(r)))
         return;
-    struct json *j = json_object(), *items = json_array();
+    struct buf b = {0};
     const struct task *last = NULL;
+    const char *next = NULL;
     int64_t n = 0;
-    json_set(j, "items", items);
+    buf_puts(&b, "{\"items\":[");
     for (struct task *t = f.ascending ? registry_first(r) : registry_last(r); t; t = f.ascending ? t->next : t->prev) {
         if (!matches(q, &f, t))
             continue;
         if (n == f.limit) {
-            json_set_string(j, "next_cursor", last->id);
+            next = last->id;
             break;
         }
-        json_push(items, task_view(t));
+        append_task(&b, n++, t);
         last = t;
-        n++;
     }
-    reply_json(q, 200, j);
+    buf_puts(&b, "]");
+    if (next)
+        buf_printf(&b, ",\"next_cursor\":\"%s\"", next);
+    buf_printf(&b, ",\"events_at\":%lld}", (long long)events_last(r));
+    size_t len;
+    char *text = buf_take(&b, &len);
+    reply_data(q, 200, "application/json", text, len);
 }
 
 /* --- one -----------------------------------------------------------------------------------------------------------
@@ -123,6 +143,7 @@ static void on_end(void *arg)
 
 static void reply_task(struct request *q, struct task *t)
 {
+    tell_event_seq(q);
     if (!not_modified(q, t->version))
         reply_json(q, 200, task_view(t));
 }
@@ -140,7 +161,9 @@ static void on_change(void *arg, struct task *t)
 {
     struct waiter *w = arg;
 
-    if (strcmp(t->id, w->id) == 0 && (t->version > w->index || t->deleting))
+    bool gone = t->deleting && !registry_find(request_registry(w->q), w->id);
+
+    if (strcmp(t->id, w->id) == 0 && (t->version > w->index || gone))
         answer(w);
 }
 

@@ -24,8 +24,12 @@ static struct json *usage_view(const struct cgroup_usage *u)
     set_known(j, "cpu_ns", u->cpu_ns);
     set_known(j, "cpu_user_ns", u->cpu_user_ns);
     set_known(j, "cpu_system_ns", u->cpu_system_ns);
+    set_known(j, "cpu_throttled_ns", u->throttled_ns);
     set_known(j, "memory_peak_bytes", u->memory_peak_bytes);
     set_known(j, "pids_peak", u->pids_peak);
+    set_known(j, "io_read_bytes", u->io_read_bytes);
+    set_known(j, "io_write_bytes", u->io_write_bytes);
+    set_known(j, "oom_kills", u->oom_kills);
     return j;
 }
 

@@ -28,6 +28,14 @@ int64_t clock_mono_ms(void)
     return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
 }
 
+int64_t clock_mono_ns(void)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
 void clock_format(int64_t real_ns, char out[CLOCK_TEXT])
 {
     time_t s = (time_t)(real_ns / 1000000000);

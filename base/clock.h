@@ -9,6 +9,7 @@ enum { CLOCK_TEXT = 40 };
 
 int64_t clock_real_ns(void); /* CLOCK_REALTIME, ns since the epoch */
 int64_t clock_mono_ms(void); /* CLOCK_BOOTTIME, ms */
+int64_t clock_mono_ns(void); /* CLOCK_MONOTONIC, ns: for measuring */
 /* RFC 3339 with nanoseconds and Z. */
 void clock_format(int64_t real_ns, char out[CLOCK_TEXT]);
 /* "500ms", "5s", "1.5h", "1h30m" (units ns us ms s m h, Go's time.ParseDuration) to ms. 0, or -1 when it is none,

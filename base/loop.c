@@ -29,6 +29,8 @@ struct loop {
     void *prepare_arg;
     bool stopped;
     int code;
+    struct histogram turns;
+    int64_t began; /* of the present turn, clock_mono_ns */
 };
 
 struct loop *loop_new(struct err *e)
@@ -182,6 +184,7 @@ static void turn(struct loop *l, int ms)
     struct epoll_event events[EVENTS];
     int n = epoll_wait(l->epfd, events, EVENTS, ms);
 
+    l->began = clock_mono_ns();
     for (int i = 0; i < n && !l->stopped; i++) {
         struct loop_source *s = events[i].data.ptr;
 
@@ -195,14 +198,24 @@ static void turn(struct loop *l, int ms)
 int loop_run(struct loop *l)
 {
     l->stopped = false;
-    while (!l->stopped)
-        turn(l, wait_ms(l));
+    l->began = clock_mono_ns();
+    while (!l->stopped) {
+        int ms = wait_ms(l);
+
+        histogram_add(&l->turns, clock_mono_ns() - l->began);
+        turn(l, ms);
+    }
     return l->code;
 }
 
 void loop_poll(struct loop *l)
 {
     turn(l, 0);
+}
+
+const struct histogram *loop_turns(const struct loop *l)
+{
+    return &l->turns;
 }
 
 void loop_stop(struct loop *l, int code)

@@ -5,6 +5,7 @@
 #include <stdint.h>
 
 #include "base/err.h"
+#include "base/histogram.h"
 
 struct loop;
 struct loop_source;
@@ -22,6 +23,8 @@ struct loop_source *loop_add_timer(struct loop *l, int64_t ms, loop_fn fn, void 
 void loop_remove(struct loop_source *s);
 /* fn runs before every wait and returns how many ms the wait may last at most (-1: no bound). */
 void loop_set_prepare(struct loop *l, int64_t (*fn)(void *arg), void *arg);
+/* How long the turns took, from the end of a wait to the next: so long an event may have to wait for its turn. */
+const struct histogram *loop_turns(const struct loop *l);
 /* Runs until loop_stop; returns its code. */
 int loop_run(struct loop *l);
 /* What is ready and due now, without waiting: for work that takes long between two waits. */

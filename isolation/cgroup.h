@@ -48,6 +48,22 @@ struct cgroup_usage {
     int64_t memory_bytes, memory_peak_bytes;
     int64_t pids, pids_peak; /* -1 where the kernel does not tell */
     int64_t oom_kills;
+    int64_t periods, throttled_periods, throttled_ns; /* of the CPU quota */
+    int64_t memory_anon_bytes, memory_file_bytes, memory_kernel_bytes, swap_bytes;
+    int64_t io_read_bytes, io_write_bytes, io_reads, io_writes; /* of block devices */
+};
+
+struct cgroup_pressure { /* the kernel's Documentation/accounting/psi.rst */
+    int64_t total_us;    /* -1: not told */
+    double avg10, avg60, avg300;
+};
+
+enum cgroup_psi { CGROUP_PSI_CPU, CGROUP_PSI_MEMORY, CGROUP_PSI_IO, CGROUP_PSI_COUNT };
+
+struct cgroup_stat {
+    struct cgroup_usage usage;
+    int64_t memory_limit_bytes, pids_limit; /* -1: none, or not told */
+    struct cgroup_pressure some[CGROUP_PSI_COUNT], full[CGROUP_PSI_COUNT];
 };
 
 const char *cgroup_controller_name(enum cgroup_controller c); /* "cpu", ... */
@@ -86,6 +102,11 @@ bool cgroup_tells_cpu(const struct cgroup_host *h);
 void cgroup_missing(const struct cgroup_host *h, char out[CGROUP_MISSING_TEXT]);
 /* Values not told by the kernel are -1. Read oom_kills after the last process is gone and before removal. */
 void cgroup_usage(const struct cgroup_host *h, const char *id, struct cgroup_usage *u);
+/* Only cpu_ns, memory_bytes and pids, for whoever asks about many; id NULL: of all tasks together, those that have been
+ * removed included. */
+void cgroup_usage_brief(const struct cgroup_host *h, const char *id, struct cgroup_usage *u);
+/* The same with limits and pressure. */
+void cgroup_stat(const struct cgroup_host *h, const char *id, struct cgroup_stat *s);
 /* Removes the empty group everywhere, with retries up to 2 s; -1 with errno when something stayed. Never moves a
  * process elsewhere. A group that is not there is success. */
 int cgroup_remove(const struct cgroup_host *h, const char *id);

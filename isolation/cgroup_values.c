@@ -1,4 +1,4 @@
-/* Limits as values of a group's files, and usage as values read from them. */
+/* Limits as values of a group's files. */
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
@@ -7,14 +7,7 @@
 
 #include "isolation/cgroup_internal.h"
 
-enum {
-    SHARES_MIN = 2,
-    SHARES_MAX = 262144,
-    WEIGHT_MAX = 10000,
-    STAT_TEXT = 4096,
-    PERIOD_US = 100000,
-    QUOTA_MIN_US = 1000
-};
+enum { SHARES_MIN = 2, SHARES_MAX = 262144, WEIGHT_MAX = 10000, PERIOD_US = 100000, QUOTA_MIN_US = 1000 };
 
 static const int64_t mib = 1024 * 1024;
 
@@ -194,79 +187,4 @@ size_t cg_values(const struct cgroup_host *h, const struct resources *r, struct 
     put_io(&l, &r->io);
     put_hugetlb(&l, &r->hugetlb);
     return l.n;
-}
-
-/* The number in dir/file, of the line that starts with key when there is one; -1 when it is not told. */
-static int64_t number(const char *dir, const char *file, const char *key)
-{
-    char text[STAT_TEXT];
-    if (cg_read(dir, file, text, sizeof(text)) < 0)
-        return -1;
-    const char *at = text;
-    size_t len = key ? strlen(key) : 0;
-    while (key && (strncmp(at, key, len) != 0 || at[len] != ' ')) {
-        at = strchr(at, '\n');
-        if (!at)
-            return -1;
-        at++;
-    }
-    char *end;
-    long long value = strtoll(at + len, &end, 10);
-    return end == at + len ? -1 : (int64_t)value;
-}
-
-/* usec of v2's cpu.stat, which is there without any controller, to ns. */
-static int64_t cpu_stat_ns(const char *dir, const char *key)
-{
-    int64_t us = number(dir, "cpu.stat", key);
-    return us < 0 ? -1 : us * 1000;
-}
-
-static void read_v1(const struct cgroup_host *h, const char *id, struct cgroup_usage *u)
-{
-    char dir[CG_PATH];
-    if (h->ctl[CG_CPUACCT].version == 1) {
-        cg_dir(h, h->ctl[CG_CPUACCT].mount, id, dir);
-        u->cpu_ns = number(dir, "cpuacct.usage", NULL);
-        u->cpu_user_ns = number(dir, "cpuacct.usage_user", NULL);
-        u->cpu_system_ns = number(dir, "cpuacct.usage_sys", NULL);
-    }
-    if (h->ctl[CG_MEMORY].version == 1) {
-        cg_dir(h, h->ctl[CG_MEMORY].mount, id, dir);
-        u->memory_bytes = number(dir, "memory.usage_in_bytes", NULL);
-        u->memory_peak_bytes = number(dir, "memory.max_usage_in_bytes", NULL);
-        u->oom_kills = number(dir, "memory.oom_control", "oom_kill");
-    }
-}
-
-static void read_v2(const struct cgroup_host *h, const char *id, struct cgroup_usage *u)
-{
-    char dir[CG_PATH];
-    cg_dir(h, h->v2_mount, id, dir);
-    if (u->cpu_ns < 0) {
-        u->cpu_ns = cpu_stat_ns(dir, "usage_usec");
-        u->cpu_user_ns = cpu_stat_ns(dir, "user_usec");
-        u->cpu_system_ns = cpu_stat_ns(dir, "system_usec");
-    }
-    if (h->ctl[CG_MEMORY].version == 2) {
-        u->memory_bytes = number(dir, "memory.current", NULL);
-        u->memory_peak_bytes = number(dir, "memory.peak", NULL);
-        u->oom_kills = number(dir, "memory.events", "oom_kill");
-    }
-}
-
-void cgroup_usage(const struct cgroup_host *h, const char *id, struct cgroup_usage *u)
-{
-    *u = (struct cgroup_usage){-1, -1, -1, -1, -1, -1, -1, -1};
-    if (!cg_name_ok(id))
-        return;
-    read_v1(h, id, u);
-    if (h->v2_mount[0])
-        read_v2(h, id, u);
-    if (h->ctl[CG_PIDS].version) {
-        char dir[CG_PATH];
-        cg_dir(h, h->ctl[CG_PIDS].mount, id, dir);
-        u->pids = number(dir, "pids.current", NULL);
-        u->pids_peak = number(dir, "pids.peak", NULL);
-    }
 }

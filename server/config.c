@@ -36,6 +36,8 @@ static const struct option options[] = {
     {"", "allowed_origins", K_LIST, AT(allowed_origins), "", 0, 0, NULL, "origins of web pages that may call"},
     {"", "max_body", K_INT, AT(max_body), "1048576", 1024, 16777216, NULL, "largest request body in bytes"},
     {"", "max_connections", K_INT, AT(max_connections), "1024", 1, 16384, NULL, "connections at once, per listener"},
+    {"", "events_max", K_INT, AT(events_max), "100000", 100, 100000000, NULL, "how many events are kept, about"},
+    {"", "metrics_tasks_max", K_INT, AT(metrics_tasks_max), "100", 0, 10000, NULL, "tasks in /metrics, newest first"},
     {PLUGIN, "default_pid_mode", K_STRING, AT(default_pid_mode), "private", 0, 0, "private host", "for tasks without"},
     {PLUGIN, "default_ipc_mode", K_STRING, AT(default_ipc_mode), "private", 0, 0, "private host", "for tasks without"},
     {PLUGIN, "no_pivot_root", K_BOOL, AT(no_pivot_root), "false", 0, 0, NULL, "chroot, for a root on a ramdisk"},

@@ -58,6 +58,11 @@ struct loop *request_loop(const struct request *q)
     return q->http->config.loop;
 }
 
+enum role request_role(const struct request *q)
+{
+    return q->role;
+}
+
 void request_on_end(struct request *q, void (*fn)(void *arg), void *arg)
 {
     q->on_end = fn;
@@ -238,6 +243,7 @@ static struct request *request_new(struct listener *l, struct MHD_Connection *mh
     q->method = xstrdup(method);
     q->path = xstrdup(url);
     q->watch_fd = -1;
+    q->began = clock_mono_ns();
     q->next = l->http->requests;
     if (q->next)
         q->next->prev = q;

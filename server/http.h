@@ -7,6 +7,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "base/histogram.h"
 #include "base/json.h"
 #include "base/loop.h"
 
@@ -25,6 +26,7 @@ const char *request_query(const struct request *q, const char *name, size_t n);
 const char *request_body(const struct request *q, size_t *len);
 void *request_api(const struct request *q); /* http_config.api */
 struct loop *request_loop(const struct request *q);
+enum role request_role(const struct request *q);
 
 /* Exactly one reply a request, at once or later (then the connection is suspended in between). */
 void reply_json(struct request *q, int status, struct json *j); /* takes j */
@@ -65,6 +67,7 @@ struct router; /* server/router.h */
 struct http_counters {
     uint64_t requests, responses[6]; /* by status class: responses[2] = 2xx */
     uint64_t connections, connections_open;
+    struct histogram latency; /* from a request's first line to its reply; of a stream to its beginning */
 };
 /* For GET /metrics. */
 const struct http_counters *http_counters(const struct request *q);

@@ -43,6 +43,7 @@ struct request {
     char *method, *path;
     struct match match;
     enum role role;
+    int64_t began; /* clock_mono_ns */
     struct query query[QUERY_MAX];
     size_t nquery;
     struct buf body;

@@ -109,6 +109,7 @@ static int serve(struct daemon *d, struct loop *loop, struct service *service)
         .openapi_len = (size_t)(openapi_text_end - openapi_text),
         .version = CLOISTER_VERSION,
         .started_at = clock_real_ns(),
+        .metrics_tasks_max = d->config.metrics_tasks_max,
     };
     struct http_config config = {
         .loop = loop,
@@ -187,6 +188,7 @@ static int server_main(void *arg, int launcher_sock)
         .attributes = &d->attributes,
         .launcher_fd = launcher_sock,
         .limits = limits(d),
+        .events_max = d->config.events_max,
     };
     service.registry = registry_open(&config, &e);
     if (service.registry) {

@@ -6,6 +6,7 @@
 
 #include "base/buf.h"
 #include "base/cleanup.h"
+#include "base/clock.h"
 #include "server/http_internal.h"
 
 void reply_header(struct request *q, const char *name, const char *value)
@@ -34,6 +35,7 @@ static void give(struct request *q, int status, const char *content_type, struct
         MHD_add_response_header(r, q->headers[i].name, q->headers[i].value);
     if (q->status / 100 < 6)
         q->http->counters.responses[q->status / 100]++;
+    histogram_add(&q->http->counters.latency, clock_mono_ns() - q->began);
     request_ready(q);
 }
 

@@ -119,7 +119,7 @@ static void on_removed(void *arg, const struct err *e)
     free(m);
     g->in_flight--;
     if (e->status && t) {
-        t->collect = false;
+        t->collect = t->collected = false;
         t->gc_retry_at_ms = clock_mono_ms() + RETRY_MS;
     }
     for (struct collection *c = g->collections; c && !e->status; c = c->next)
@@ -149,6 +149,7 @@ static void step(struct gc *g)
         m->gc = g;
         memcpy(m->id, t->id, sizeof(m->id));
         t->collect = false;
+        t->collected = true;
         g->in_flight++;
         registry_remove(r, t, on_removed, m);
     }

@@ -119,19 +119,53 @@ static void load(void *arg, const struct task_row *row)
     t->version = row->version;
     t->created_at = row->created_at;
     t->status = row->status;
+    t->told = t->state;
+    t->told_start = t->status.started_at;
+    t->told_end = t->status.exit.finished_at;
     t->idempotency_key = row->idempotency_key ? xstrdup(row->idempotency_key) : NULL;
     t->body_hash = row->body_hash ? xstrdup(row->body_hash) : NULL;
     registry_append(r, t);
 }
 
+static struct json *started_data(void)
+{
+    struct json *j = json_object();
+
+    json_set_string(j, "version", CLOISTER_VERSION);
+    json_set_int(j, "pid", getpid());
+    return j;
+}
+
+/* Tasks whose supervisors were found, whose records told their end, and after whom the launcher clears up. */
+static struct json *recovered_data(int64_t adopted, int64_t recorded, int64_t cleared)
+{
+    struct json *j = json_object();
+
+    json_set_int(j, "adopted", adopted);
+    json_set_int(j, "recorded", recorded);
+    json_set_int(j, "cleared", cleared);
+    return j;
+}
+
 int recover_all(struct registry *r, struct err *e)
 {
+    int64_t adopted = 0, recorded = 0, cleared = 0;
+
     if (store_each(r->store, load, r, e) < 0)
         return -1;
-    for (struct task *t = r->first; t; t = t->next)
-        if (task_live(t) && link_adopt(r, t) == 0)
+    events_emit(r, EVENT_SERVER_STARTED, NULL, started_data());
+    for (struct task *t = r->first; t; t = t->next) {
+        if (!task_live(t))
+            continue;
+        if (link_adopt(r, t) == 0) {
             update_again(t);
-        else if (task_live(t))
-            recover_dead(r, t);
-    return 0;
+            adopted++;
+            continue;
+        }
+        recover_dead(r, t);
+        *(task_ended(t) ? &recorded : &cleared) += 1;
+    }
+    if (adopted || recorded || cleared)
+        events_emit(r, EVENT_SERVER_RECOVERED, NULL, recovered_data(adopted, recorded, cleared));
+    return events_flush(r, e);
 }

@@ -33,6 +33,18 @@ void registry_append(struct registry *r, struct task *t)
     else
         r->first = t;
     r->last = t;
+    map_put(&r->by_id, t->id, t);
+    if (t->idempotency_key)
+        map_put(&r->by_key, t->idempotency_key, t);
+}
+
+void registry_unlink(struct registry *r, struct task *t)
+{
+    *(t->prev ? &t->prev->next : &r->first) = t->next;
+    *(t->next ? &t->next->prev : &r->last) = t->prev;
+    map_remove(&r->by_id, t->id);
+    if (t->idempotency_key)
+        map_remove(&r->by_key, t->idempotency_key);
 }
 
 static void announce(struct registry *r, struct task *t)
@@ -56,12 +68,35 @@ static void announce(struct registry *r, struct task *t)
     }
 }
 
-static int update_row(struct registry *r, const struct task *t, struct err *e)
+static int update_row(struct registry *r, const void *arg, struct err *e)
 {
+    const struct task *t = arg;
     struct task_row row = {.state = t->state, .version = t->version, .status = t->status};
 
     memcpy(row.id, t->id, sizeof(row.id));
     return store_update(r->store, &row, e);
+}
+
+static int update_dirty(struct registry *r, const void *arg, struct err *e)
+{
+    (void)arg;
+    for (const struct dirty *d = r->dirty; d; d = d->next) {
+        const struct task *t = registry_find(r, d->id);
+
+        if (t && update_row(r, t, e) < 0)
+            return -1;
+    }
+    return 0;
+}
+
+static void free_dirty(struct registry *r)
+{
+    while (r->dirty) {
+        struct dirty *d = r->dirty;
+
+        r->dirty = d->next;
+        free(d);
+    }
 }
 
 static void on_retry(void *arg, uint32_t events)
@@ -71,17 +106,11 @@ static void on_retry(void *arg, uint32_t events)
 
     (void)events;
     r->retry = NULL;
-    while (r->dirty) {
-        struct dirty *d = r->dirty;
-        struct task *t = registry_find(r, d->id);
-
-        if (t && update_row(r, t, &e) < 0) {
-            r->retry = loop_add_timer(r->config.loop, RETRY_MS, on_retry, r);
-            return;
-        }
-        r->dirty = d->next;
-        free(d);
+    if (events_transaction(r, update_dirty, NULL, &e) < 0) {
+        r->retry = loop_add_timer(r->config.loop, RETRY_MS, on_retry, r);
+        return;
     }
+    free_dirty(r);
     log_info("the store takes changes again");
 }
 
@@ -104,8 +133,9 @@ void registry_commit(struct registry *r, struct task *t)
 
     if (!t->deleting) {
         t->version++;
+        events_transition(r, t);
         /* What happened has happened: when the store cannot take it now, memory keeps the truth meanwhile. */
-        if (update_row(r, t, &e) < 0) {
+        if (events_transaction(r, update_row, t, &e) < 0) {
             log_error("task %s: %s", t->id, e.detail);
             mark_dirty(r, t);
         }
@@ -135,7 +165,7 @@ struct registry *registry_open(const struct registry_config *c, struct err *e)
     r->version = clock_real_ns() / 1000000;
     read_boot_id(r);
     r->store = store_open(dir, e);
-    if (r->store && launcher_watch(r, e) == 0 && recover_all(r, e) == 0) {
+    if (r->store && events_open(r, e) == 0 && launcher_watch(r, e) == 0 && recover_all(r, e) == 0) {
         admission_pump(r);
         gc_start(r);
         return r;
@@ -160,6 +190,8 @@ void registry_close(struct registry *r)
 
     if (!r)
         return;
+    if (r->store && events_flush(r, &e) < 0)
+        log_error("events: %s", e.detail);
     err_set(&e, 503, "shutting_down", "the server is stopping");
     removal_fail_all(r, &e);
     gc_stop(r);
@@ -169,13 +201,11 @@ void registry_close(struct registry *r)
         link_close(t, &e);
         task_free(t);
     }
-    while (r->dirty) {
-        struct dirty *d = r->dirty;
-
-        r->dirty = d->next;
-        free(d);
-    }
+    free_dirty(r);
     free_subscriptions(r);
+    events_close(r);
+    map_free(&r->by_id);
+    map_free(&r->by_key);
     loop_remove(r->retry);
     loop_remove(r->launcher_source);
     store_close(r->store);
@@ -212,11 +242,22 @@ static struct task *new_task(struct spec *s, enum task_state state, const char *
     t->spec = *s;
     memset(s, 0, sizeof(*s));
     t->state = state;
+    t->told = TASK_STATES; /* nothing */
     t->version = 1;
     t->created_at = clock_real_ns();
     t->idempotency_key = key ? xstrdup(key) : NULL;
     t->body_hash = hash ? xstrdup(hash) : NULL;
     return t;
+}
+
+static int insert_row(struct registry *r, const void *arg, struct err *e)
+{
+    return store_insert(r->store, arg, e);
+}
+
+int registry_delete_row(struct registry *r, const void *id, struct err *e)
+{
+    return store_delete(r->store, id, e);
 }
 
 struct task *registry_create(struct registry *r, struct spec *s, const char *key, const char *hash, struct err *e)
@@ -238,14 +279,20 @@ struct task *registry_create(struct registry *r, struct spec *s, const char *key
         .body_hash = t->body_hash,
     };
     memcpy(row.id, t->id, sizeof(row.id));
-    if (store_insert(r->store, &row, e) < 0) {
+    events_emit(r, EVENT_TASK_CREATED, t, NULL);
+    events_transition(r, t);
+    if (events_transaction(r, insert_row, &row, e) < 0) {
+        events_forget(r, t->id, EVENT_TYPES);
         task_free(t);
         return NULL;
     }
     if (state == TASK_STARTING && link_launch(r, t, text, e) < 0) {
         /* Should the row stay, the next start finds that nothing was launched. */
-        if (store_delete(r->store, t->id, &ignored) < 0)
+        events_emit(r, EVENT_TASK_REMOVED, t, NULL);
+        if (events_transaction(r, registry_delete_row, t->id, &ignored) < 0) {
+            events_forget(r, t->id, EVENT_TASK_REMOVED);
             log_error("task %s: %s", t->id, ignored.detail);
+        }
         task_free(t);
         return NULL;
     }
@@ -255,21 +302,14 @@ struct task *registry_create(struct registry *r, struct spec *s, const char *key
     return t;
 }
 
-/* From the newest: that is what callers ask for most. */
 struct task *registry_find(struct registry *r, const char *id)
 {
-    for (struct task *t = r->last; t; t = t->prev)
-        if (strcmp(t->id, id) == 0)
-            return t;
-    return NULL;
+    return map_get(&r->by_id, id);
 }
 
 struct task *registry_find_key(struct registry *r, const char *idempotency_key)
 {
-    for (struct task *t = r->last; t; t = t->prev)
-        if (t->idempotency_key && strcmp(t->idempotency_key, idempotency_key) == 0)
-            return t;
-    return NULL;
+    return map_get(&r->by_key, idempotency_key);
 }
 
 struct task *registry_first(struct registry *r)
@@ -282,13 +322,11 @@ struct task *registry_last(struct registry *r)
     return r->last;
 }
 
-size_t registry_count(struct registry *r, enum task_state s)
+void registry_counts(const struct registry *r, size_t out[TASK_STATES])
 {
-    size_t n = 0;
-
+    memset(out, 0, TASK_STATES * sizeof(*out));
     for (const struct task *t = r->first; t; t = t->next)
-        n += t->state == s;
-    return n;
+        out[t->state]++;
 }
 
 int64_t registry_version(struct registry *r)
@@ -330,6 +368,16 @@ const struct attributes *registry_attributes(const struct registry *r)
     return r->config.attributes;
 }
 
+const struct cgroup_host *registry_cgroups(const struct registry *r)
+{
+    return r->config.cgroups;
+}
+
+const struct histogram *registry_commits(const struct registry *r)
+{
+    return store_commits(r->store);
+}
+
 const struct policy *registry_policy(const struct registry *r)
 {
     return r->config.policy;
@@ -339,7 +387,7 @@ int registry_ready(struct registry *r, struct err *e)
 {
     if (r->launcher_gone)
         return err_set(e, 503, "launcher_unavailable", "the launcher is gone");
-    if (r->dirty || !store_healthy(r->store))
+    if (r->dirty || r->events.failed || !store_healthy(r->store))
         return err_set(e, 503, "store", "the store does not take changes");
     return 0;
 }

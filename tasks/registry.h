@@ -2,6 +2,7 @@
 #ifndef CLOISTER_TASKS_REGISTRY_H
 #define CLOISTER_TASKS_REGISTRY_H
 
+#include "base/histogram.h"
 #include "base/loop.h"
 #include "isolation/policy.h"
 #include "isolation/probe.h"
@@ -21,8 +22,9 @@ struct registry_config {
     const struct policy *policy; /* state_dir, run_dir; and to answer well */
     const struct cgroup_host *cgroups;
     const struct attributes *attributes;
-    int launcher_fd; /* SOCK_SEQPACKET */
     struct registry_limits limits;
+    int launcher_fd;    /* SOCK_SEQPACKET */
+    int64_t events_max; /* how many events are kept */
 };
 
 /* Opens <state_dir>/server/, reads all rows, adopts live supervisors, reads records of dead ones, asks the launcher to
@@ -39,7 +41,8 @@ struct task *registry_find(struct registry *r, const char *id);
 struct task *registry_find_key(struct registry *r, const char *idempotency_key);
 struct task *registry_first(struct registry *r); /* oldest; then task->next */
 struct task *registry_last(struct registry *r);  /* newest; then task->prev */
-size_t registry_count(struct registry *r, enum task_state s);
+/* How many tasks are in each state. */
+void registry_counts(const struct registry *r, size_t out[TASK_STATES]);
 int64_t registry_version(struct registry *r);       /* grows with any change, also over restarts */
 uint64_t registry_starts(const struct registry *r); /* tasks taken since this process began */
 
@@ -85,5 +88,7 @@ const struct attributes *registry_attributes(const struct registry *r);
 /* 0, or -1 with e (503) telling why new tasks cannot be taken: store, launcher. */
 int registry_ready(struct registry *r, struct err *e);
 const struct policy *registry_policy(const struct registry *r);
+const struct cgroup_host *registry_cgroups(const struct registry *r);
+const struct histogram *registry_commits(const struct registry *r); /* how long the store's commits took */
 
 #endif

@@ -2,6 +2,8 @@
 #ifndef CLOISTER_TASKS_REGISTRY_INTERNAL_H
 #define CLOISTER_TASKS_REGISTRY_INTERNAL_H
 
+#include "base/map.h"
+#include "tasks/events.h"
 #include "tasks/registry.h"
 #include "tasks/store.h"
 
@@ -24,10 +26,23 @@ struct dirty { /* a task whose last change the store could not take yet */
     struct dirty *next;
 };
 
+struct event_log {
+    int64_t first, last; /* numbers: oldest that is kept, newest */
+    struct event *pending, *last_pending;
+    size_t npending;
+    bool failed;               /* the last try to write */
+    struct loop_source *timer; /* writes what is pending */
+    struct events_watch *watches;
+    unsigned int telling; /* depth */
+    struct event_counters counters;
+};
+
 struct registry {
     struct registry_config config;
     struct store *store;
     struct task *first, *last;
+    struct map by_id, by_key;
+    struct event_log events;
     int64_t version;
     uint64_t starts;
     struct subscription *subscriptions;
@@ -43,9 +58,12 @@ struct registry {
 
 /* registry.c */
 void registry_append(struct registry *r, struct task *t);
+void registry_unlink(struct registry *r, struct task *t);
 /* t has changed: stores it (now, or as soon as the store can) and tells the subscribers. */
 void registry_commit(struct registry *r, struct task *t);
 void task_free(struct task *t);
+/* For events_transaction: deletes the row of this id. */
+int registry_delete_row(struct registry *r, const void *id, struct err *e);
 /* removal.c: the launcher's answer to REMOVE_TASK; and at the end of the registry. */
 void removal_reply(struct registry *r, const char *id, const struct err *e);
 void removal_fail_all(struct registry *r, const struct err *e);
@@ -62,6 +80,17 @@ void admission_cancel(struct registry *r, struct task *t);
 void gc_start(struct registry *r);
 void gc_stop(struct registry *r);
 void gc_ended(struct registry *r, const struct task *t);
+/* events.c */
+int events_open(struct registry *r, struct err *e);
+void events_close(struct registry *r);
+/* Runs change, which writes to the store, in one transaction with all events that wait. On failure nothing is written
+ * and the events still wait. */
+int events_transaction(struct registry *r, int (*change)(struct registry *r, const void *arg, struct err *e),
+                       const void *arg, struct err *e);
+/* Drops what waits about this task (EVENT_TYPES: of any type): the change that it tells is refused. */
+void events_forget(struct registry *r, const char *task, enum event_type type);
+/* transitions.c: emits what t has become since the last time. */
+void events_transition(struct registry *r, struct task *t);
 
 /* link.c: the supervisors. */
 int link_launch(struct registry *r, struct task *t, const char *spec_json, struct err *e);

@@ -5,12 +5,45 @@
 
 #include "base/buf.h"
 #include "base/log.h"
+#include "base/signals.h"
 #include "tasks/registry_internal.h"
+
+struct sending { /* a signal that the supervisor was asked to send */
+    struct registry *registry;
+    char id[ID_LEN + 1];
+    int signum;
+    bool all;
+    registry_done done;
+    void *arg;
+};
+
+static void on_sent(void *arg, const struct err *e)
+{
+    struct sending *s = arg;
+    struct task *t = registry_find(s->registry, s->id);
+    struct err failure = {0};
+
+    if (e->status == 0 && t) {
+        struct json *data = json_object();
+
+        json_set_string(data, "signal", signal_name(s->signum));
+        json_set_string(data, "target", s->all ? "all" : "main");
+        events_emit(s->registry, EVENT_TASK_SIGNALED, t, data);
+        if (events_flush(s->registry, &failure) < 0)
+            log_error("events: %s", failure.detail);
+    }
+    s->done(s->arg, e);
+    free(s);
+}
 
 void registry_signal(struct registry *r, struct task *t, int signum, bool all, registry_done done, void *arg)
 {
-    (void)r;
-    link_request(t, &(struct supervisor_request){.op = SUP_SIGNAL, .signum = signum, .target_all = all}, -1, done, arg);
+    struct sending *s = xcalloc(1, sizeof(*s));
+
+    *s = (struct sending){.registry = r, .signum = signum, .all = all, .done = done, .arg = arg};
+    memcpy(s->id, t->id, sizeof(s->id));
+    link_request(t, &(struct supervisor_request){.op = SUP_SIGNAL, .signum = signum, .target_all = all}, -1, on_sent,
+                 s);
 }
 
 void registry_restart(struct registry *r, struct task *t, int64_t timeout_ms, registry_done done, void *arg)
@@ -83,16 +116,12 @@ static void answer(struct registry *r, const char *id, const struct err *e)
     }
 }
 
-static void unlink_task(struct registry *r, struct task *t)
+static struct json *removed_data(const struct task *t)
 {
-    if (t->prev)
-        t->prev->next = t->next;
-    else
-        r->first = t->next;
-    if (t->next)
-        t->next->prev = t->prev;
-    else
-        r->last = t->prev;
+    struct json *j = json_object();
+
+    json_set_string(j, "by", t->collected ? "gc" : "request");
+    return j;
 }
 
 void removal_reply(struct registry *r, const char *id, const struct err *reply)
@@ -102,14 +131,17 @@ void removal_reply(struct registry *r, const char *id, const struct err *reply)
     char copy[ID_LEN + 1];
 
     snprintf(copy, sizeof(copy), "%s", id);
-    if (t && e.status == 0)
-        store_delete(r->store, id, &e);
+    if (t && e.status == 0) {
+        events_emit(r, EVENT_TASK_REMOVED, t, removed_data(t));
+        if (events_transaction(r, registry_delete_row, id, &e) < 0)
+            events_forget(r, t->id, EVENT_TASK_REMOVED);
+    }
     if (e.status != 0) {
         log_error("task %s: cannot remove it: %s", copy, e.detail);
         if (t)
             t->deleting = false;
     } else if (t) {
-        unlink_task(r, t);
+        registry_unlink(r, t);
         registry_commit(r, t);
         err_set(&gone, 409, "task_ended", "the task has ended");
         link_close(t, &gone);

@@ -7,12 +7,17 @@
 
 #include "base/buf.h"
 #include "base/cleanup.h"
+#include "base/clock.h"
+#include "tasks/store_internal.h"
 
-enum { SCHEMA_VERSION = 1, BUSY_MS = 2000 };
+enum { BUSY_MS = 2000 };
 
-enum statement { ST_INSERT, ST_UPDATE, ST_UPDATE_SPEC, ST_DELETE, ST_EACH, ST_COUNT };
+#define EVENT_COLUMNS "seq, time, type, task, name, labels, data"
 
 static const char *const SQL[ST_COUNT] = {
+    [ST_BEGIN] = "BEGIN IMMEDIATE",
+    [ST_COMMIT] = "COMMIT",
+    [ST_ROLLBACK] = "ROLLBACK",
     [ST_INSERT] = "INSERT INTO tasks(id, created_at, spec, state, version, status, idempotency_key, body_hash)"
                   " VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
     [ST_UPDATE] = "UPDATE tasks SET state = ?2, version = ?3, status = ?4 WHERE id = ?1",
@@ -20,22 +25,27 @@ static const char *const SQL[ST_COUNT] = {
     [ST_DELETE] = "DELETE FROM tasks WHERE id = ?1",
     [ST_EACH] = "SELECT id, created_at, spec, state, version, status, idempotency_key, body_hash FROM tasks"
                 " ORDER BY created_at, id",
+    [ST_EVENT_ADD] = "INSERT INTO events(time, type, task, name, labels, data) VALUES(?1, ?2, ?3, ?4, ?5, ?6)",
+    [ST_EVENT_PRUNE] = "DELETE FROM events WHERE seq < ?1",
+    [ST_EVENT_RANGE] = "SELECT (SELECT min(seq) FROM events), (SELECT seq FROM sqlite_sequence WHERE name = 'events')",
+    [ST_EVENT_PAGE] = "SELECT " EVENT_COLUMNS " FROM events WHERE seq > ?2 ORDER BY seq LIMIT ?3",
+    [ST_EVENT_PAGE_OF_TASK] = "SELECT " EVENT_COLUMNS " FROM events WHERE task = ?1 AND seq > ?2 ORDER BY seq LIMIT ?3",
+    [ST_EVENT_TAIL] = "SELECT seq FROM events ORDER BY seq DESC LIMIT 1 OFFSET ?2",
+    [ST_EVENT_TAIL_OF_TASK] = "SELECT seq FROM events WHERE task = ?1 ORDER BY seq DESC LIMIT 1 OFFSET ?2",
 };
 
-static const char SCHEMA[] =
-    "BEGIN IMMEDIATE;"
+/* The n-th leads from schema n to n + 1; a new file has schema 0. */
+static const char *const migrations[] = {
     "CREATE TABLE tasks(id TEXT PRIMARY KEY, created_at INTEGER NOT NULL, spec TEXT NOT NULL, state INTEGER NOT NULL,"
-    " version INTEGER NOT NULL, status BLOB NOT NULL, idempotency_key TEXT UNIQUE, body_hash TEXT) STRICT;"
-    "PRAGMA user_version = 1;"
-    "COMMIT;";
-
-struct store {
-    sqlite3 *db;
-    sqlite3_stmt *st[ST_COUNT];
-    bool failed; /* the last write did */
+    " version INTEGER NOT NULL, status BLOB NOT NULL, idempotency_key TEXT UNIQUE, body_hash TEXT) STRICT;",
+    /* AUTOINCREMENT: a number is never given twice, also when the newest row is gone (sqlite.org/autoinc.html). */
+    "CREATE TABLE events(seq INTEGER PRIMARY KEY AUTOINCREMENT, time INTEGER NOT NULL, type TEXT NOT NULL, task TEXT,"
+    " name TEXT, labels TEXT, data TEXT NOT NULL) STRICT;"
+    "CREATE INDEX events_by_task ON events(task, seq) WHERE task IS NOT NULL;",
 };
+enum { SCHEMA_VERSION = sizeof(migrations) / sizeof(migrations[0]) };
 
-static int fail(struct store *s, int status, const char *what, struct err *e)
+int store_fail(struct store *s, int status, const char *what, struct err *e)
 {
     return err_set(e, status, "store", "%s: %s", what, s->db ? sqlite3_errmsg(s->db) : "out of memory");
 }
@@ -54,6 +64,19 @@ static int schema_version(struct store *s, int *version)
     return rc;
 }
 
+/* Step by step, each whole or not at all. */
+static int migrate(struct store *s, int version, struct err *e)
+{
+    for (; version < SCHEMA_VERSION; version++) {
+        _cleanup_free_ char *sql =
+            xasprintf("BEGIN IMMEDIATE; %s PRAGMA user_version = %d; COMMIT;", migrations[version], version + 1);
+
+        if (sqlite3_exec(s->db, sql, NULL, NULL, NULL) != SQLITE_OK)
+            return store_fail(s, 500, "cannot create the tables", e);
+    }
+    return 0;
+}
+
 static int prepare(struct store *s, struct err *e)
 {
     int version;
@@ -62,15 +85,15 @@ static int prepare(struct store *s, struct err *e)
     /* FULL: a commit is on the disk when it returns, also in WAL mode (sqlite.org/pragma.html#pragma_synchronous). */
     if (sqlite3_exec(s->db, "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;", NULL, NULL, NULL) != SQLITE_OK ||
         schema_version(s, &version) < 0)
-        return fail(s, 500, "cannot read the database", e);
+        return store_fail(s, 500, "cannot read the database", e);
     if (version > SCHEMA_VERSION)
         return err_set(e, 500, "store", "the database has schema %d, this program knows %d: it is too old", version,
                        SCHEMA_VERSION);
-    if (version == 0 && sqlite3_exec(s->db, SCHEMA, NULL, NULL, NULL) != SQLITE_OK)
-        return fail(s, 500, "cannot create the tables", e);
+    if (migrate(s, version, e) < 0)
+        return -1;
     for (int i = 0; i < ST_COUNT; i++)
         if (sqlite3_prepare_v3(s->db, SQL[i], -1, SQLITE_PREPARE_PERSISTENT, &s->st[i], NULL) != SQLITE_OK)
-            return fail(s, 500, "cannot prepare a statement", e);
+            return store_fail(s, 500, "cannot prepare a statement", e);
     return 0;
 }
 
@@ -81,7 +104,7 @@ struct store *store_open(const char *dir, struct err *e)
 
     if (sqlite3_open_v2(path, &s->db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX, NULL) !=
         SQLITE_OK)
-        fail(s, 500, path, e);
+        store_fail(s, 500, path, e);
     else if (prepare(s, e) == 0)
         return s;
     store_close(s);
@@ -98,63 +121,96 @@ void store_close(struct store *s)
     free(s);
 }
 
-/* Runs a statement that gives no rows; afterwards it is ready for the next use. */
-static int run(struct store *s, enum statement which, const char *what, struct err *e)
+int store_run(struct store *s, enum statement which, const char *what, struct err *e)
 {
-    sqlite3_stmt *st = s->st[which];
-    int rc = sqlite3_step(st) == SQLITE_DONE ? 0 : fail(s, 503, what, e);
+    bool commits = which == ST_COMMIT || sqlite3_get_autocommit(s->db);
+    int64_t began = clock_mono_ns();
+    int rc = sqlite3_step(s->st[which]) == SQLITE_DONE ? 0 : store_fail(s, 503, what, e);
 
+    if (commits && which != ST_BEGIN)
+        histogram_add(&s->commits, clock_mono_ns() - began);
     s->failed = rc < 0;
-    sqlite3_reset(st);
-    sqlite3_clear_bindings(st);
+    store_reset(s, which);
     return rc;
 }
 
-static void bind_text(sqlite3_stmt *st, int i, const char *text)
+void store_reset(struct store *s, enum statement which)
 {
-    sqlite3_bind_text(st, i, text, -1, SQLITE_STATIC); /* NULL binds NULL */
+    sqlite3_reset(s->st[which]);
+    sqlite3_clear_bindings(s->st[which]);
+}
+
+void store_bind_text(struct store *s, enum statement which, int i, const char *text)
+{
+    sqlite3_bind_text(s->st[which], i, text, -1, SQLITE_STATIC);
+}
+
+int store_begin(struct store *s, struct err *e)
+{
+    return store_run(s, ST_BEGIN, "cannot begin a change", e);
+}
+
+int store_commit(struct store *s, struct err *e)
+{
+    if (store_run(s, ST_COMMIT, "cannot store the change", e) == 0)
+        return 0;
+    store_rollback(s);
+    return -1;
+}
+
+void store_rollback(struct store *s)
+{
+    /* A failure may have rolled back by itself (sqlite.org/lang_transaction.html, 3). */
+    if (!sqlite3_get_autocommit(s->db))
+        sqlite3_step(s->st[ST_ROLLBACK]);
+    store_reset(s, ST_ROLLBACK);
+}
+
+const struct histogram *store_commits(const struct store *s)
+{
+    return &s->commits;
 }
 
 int store_insert(struct store *s, const struct task_row *r, struct err *e)
 {
     sqlite3_stmt *st = s->st[ST_INSERT];
 
-    bind_text(st, 1, r->id);
+    store_bind_text(s, ST_INSERT, 1, r->id);
     sqlite3_bind_int64(st, 2, r->created_at);
-    bind_text(st, 3, r->spec);
+    store_bind_text(s, ST_INSERT, 3, r->spec);
     sqlite3_bind_int(st, 4, r->state);
     sqlite3_bind_int64(st, 5, r->version);
     sqlite3_bind_blob(st, 6, &r->status, sizeof(r->status), SQLITE_STATIC);
-    bind_text(st, 7, r->idempotency_key);
-    bind_text(st, 8, r->body_hash);
-    return run(s, ST_INSERT, "cannot store the task", e);
+    store_bind_text(s, ST_INSERT, 7, r->idempotency_key);
+    store_bind_text(s, ST_INSERT, 8, r->body_hash);
+    return store_run(s, ST_INSERT, "cannot store the task", e);
 }
 
 int store_update(struct store *s, const struct task_row *r, struct err *e)
 {
     sqlite3_stmt *st = s->st[ST_UPDATE];
 
-    bind_text(st, 1, r->id);
+    store_bind_text(s, ST_UPDATE, 1, r->id);
     sqlite3_bind_int(st, 2, r->state);
     sqlite3_bind_int64(st, 3, r->version);
     sqlite3_bind_blob(st, 4, &r->status, sizeof(r->status), SQLITE_STATIC);
-    return run(s, ST_UPDATE, "cannot store the task's change", e);
+    return store_run(s, ST_UPDATE, "cannot store the task's change", e);
 }
 
 int store_update_spec(struct store *s, const char *id, const char *spec, int64_t version, struct err *e)
 {
     sqlite3_stmt *st = s->st[ST_UPDATE_SPEC];
 
-    bind_text(st, 1, id);
-    bind_text(st, 2, spec);
+    store_bind_text(s, ST_UPDATE_SPEC, 1, id);
+    store_bind_text(s, ST_UPDATE_SPEC, 2, spec);
     sqlite3_bind_int64(st, 3, version);
-    return run(s, ST_UPDATE_SPEC, "cannot store the task's change", e);
+    return store_run(s, ST_UPDATE_SPEC, "cannot store the task's change", e);
 }
 
 int store_delete(struct store *s, const char *id, struct err *e)
 {
-    bind_text(s->st[ST_DELETE], 1, id);
-    return run(s, ST_DELETE, "cannot delete the task", e);
+    store_bind_text(s, ST_DELETE, 1, id);
+    return store_run(s, ST_DELETE, "cannot delete the task", e);
 }
 
 int store_each(struct store *s, void (*fn)(void *arg, const struct task_row *r), void *arg, struct err *e)
@@ -178,7 +234,7 @@ int store_each(struct store *s, void (*fn)(void *arg, const struct task_row *r),
         r.body_hash = (const char *)sqlite3_column_text(st, 7);
         fn(arg, &r);
     }
-    int result = rc == SQLITE_DONE ? 0 : fail(s, 503, "cannot read the tasks", e);
+    int result = rc == SQLITE_DONE ? 0 : store_fail(s, 503, "cannot read the tasks", e);
     sqlite3_reset(st);
     return result;
 }

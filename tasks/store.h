@@ -1,4 +1,4 @@
-/* The durable store: SQLite, WAL, synchronous=FULL. The only file that includes sqlite3.h is store.c. */
+/* The durable store: SQLite, WAL, synchronous=FULL. Only store.c and store_events.c include sqlite3.h. */
 #ifndef CLOISTER_TASKS_STORE_H
 #define CLOISTER_TASKS_STORE_H
 
@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 #include "base/err.h"
+#include "base/histogram.h"
 #include "base/id.h"
 #include "supervisor/messages.h"
 
@@ -25,7 +26,12 @@ struct task_row {
 /* Opens or creates <dir>/cloister.db; refuses a newer schema. NULL on error (status 500, code "store"). */
 struct store *store_open(const char *dir, struct err *e);
 void store_close(struct store *s);
-/* Each is durable when it returns 0. On failure 503, code "store". */
+/* What is written between these two is written together or not at all. Without them each write stands for itself.
+ * On failure 503, code "store", and nothing of it is kept. */
+int store_begin(struct store *s, struct err *e);
+int store_commit(struct store *s, struct err *e);
+void store_rollback(struct store *s);
+/* Each is durable when it, or the commit that follows, returns 0. On failure 503, code "store". */
 int store_insert(struct store *s, const struct task_row *r, struct err *e);
 int store_update(struct store *s, const struct task_row *r, struct err *e); /* state, version, status */
 int store_update_spec(struct store *s, const char *id, const char *spec, int64_t version, struct err *e);
@@ -33,5 +39,31 @@ int store_delete(struct store *s, const char *id, struct err *e);
 /* All rows, oldest first. */
 int store_each(struct store *s, void (*fn)(void *arg, const struct task_row *r), void *arg, struct err *e);
 bool store_healthy(struct store *s); /* can write now */
+/* How long commits took. */
+const struct histogram *store_commits(const struct store *s);
+
+/* --- the log of events ---------------------------------------------------------------------------------------------
+ */
+
+struct event_row { /* texts are borrowed; those of JSON are objects */
+    int64_t seq;   /* 1, 2, 3 ...: in the order of writing, without a gap, never used again */
+    int64_t time;  /* CLOCK_REALTIME, ns */
+    const char *type;
+    const char *task, *name, *labels; /* id, name and labels (JSON) of the task; NULL: of no task */
+    const char *data;                 /* JSON */
+};
+
+/* Appends and sets v->seq. */
+int store_event_add(struct store *s, struct event_row *v, struct err *e);
+/* Removes all events with numbers below `below`. */
+int store_events_prune(struct store *s, int64_t below, struct err *e);
+/* Numbers of the oldest that is kept and of the newest ever written; when none is kept first is last + 1. */
+int store_events_range(struct store *s, int64_t *first, int64_t *last, struct err *e);
+/* At most limit events after number `after`, oldest first; of one task when task is not NULL. fn returns false to end
+ * it; it must not write to the store. */
+int store_events_read(struct store *s, const char *task, int64_t after, int limit,
+                      bool (*fn)(void *arg, const struct event_row *v), void *arg, struct err *e);
+/* The number before the last n events (of the task, when not NULL); 0 when there are no more than n. */
+int store_events_tail(struct store *s, const char *task, int64_t n, int64_t *before, struct err *e);
 
 #endif

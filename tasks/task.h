@@ -34,11 +34,15 @@ struct task {
     bool updating;          /* its supervisor has been sent another spec and has not answered */
     bool deleting;          /* a removal was asked for; it is gone from lists when the launcher answers */
     bool collect;           /* by registry_gc */
+    bool collected;         /* its removal is the garbage collection's */
     int64_t gc_retry_at_ms; /* CLOCK_BOOTTIME; after a removal that failed */
     /* private to the registry */
     struct registry *registry;
     struct link *link;
     struct task *prev, *next; /* by creation */
+    enum task_state told;     /* what events have told: state (TASK_STATES: nothing), */
+    int64_t told_start;       /* started_at, */
+    int64_t told_end;         /* and the last end */
 };
 
 const char *task_state_name(enum task_state s); /* "running" */

@@ -36,6 +36,15 @@ static void take_back(struct registry *r, struct task *t, struct spec *before)
         log_error("task %s: the change that failed stays stored: %s", t->id, e.detail);
 }
 
+static void commit(struct registry *r, struct task *t)
+{
+    struct json *data = json_object();
+
+    json_set_int(data, "version", t->version + 1); /* which registry_commit gives it */
+    events_emit(r, EVENT_TASK_UPDATED, t, data);
+    registry_commit(r, t);
+}
+
 static void on_applied(void *arg, const struct err *e)
 {
     struct update *u = arg;
@@ -46,7 +55,7 @@ static void on_applied(void *arg, const struct err *e)
         if (e->status)
             take_back(u->registry, t, &u->before);
         else
-            registry_commit(u->registry, t);
+            commit(u->registry, t);
     }
     u->done(u->arg, e);
     spec_free(&u->before);

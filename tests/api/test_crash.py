@@ -74,9 +74,11 @@ def test_kill_9_of_a_supervisor(own_daemon):
 def test_supervisor_dies_while_the_daemon_is_down(own_daemon):
     task = own_daemon.start_task("/bin/sleep", "300")
     supervisor = next(pid for pid, name in own_daemon.children().items() if name == "cloister-task")
+    server = own_daemon.server_pid()
     own_daemon.process.kill()
     own_daemon.process.wait()
     os.kill(supervisor, signal.SIGKILL)
+    wait_until(lambda: not pathlib.Path(f"/proc/{server}").exists(), 10, "the server's end")
     own_daemon.start()
     assert own_daemon.wait_ended(task["id"])["state"] == "lost"
     assert own_daemon.groups() == [] and own_daemon.sockets() == []

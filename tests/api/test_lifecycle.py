@@ -47,6 +47,19 @@ def test_blocking_query(daemon):
     assert time.monotonic() - start >= 0.3
 
 
+def test_blocking_query_ends_with_the_task(daemon):
+    task = daemon.start_task("/bin/sleep", "60")
+    path, replies = f"/v1/tasks/{task['id']}", []
+    waiter = threading.Thread(target=lambda: replies.append(daemon.get(f"{path}?index={task['version'] + 9}&wait=30s")))
+    waiter.start()
+    assert daemon.get(f"{path}?index={task['version'] - 1}&wait=30s").headers["ETag"] == f'"{task["version"]}"'
+    assert daemon.request("DELETE", f"{path}?force=true").status == 204
+    waiter.join()
+    assert replies[0].status == 404
+    for bad in ("index=-1", "index=x", "index=1&wait=x"):
+        assert daemon.get(f"{path}?{bad}").status == 400, bad
+
+
 def test_wait_exited_times_out_with_the_present_state(daemon):
     reply = daemon.post("/v1/tasks?wait=exited&timeout=300ms", {"command": "/bin/sleep", "args": ["60"]})
     assert reply.status == 201 and reply.json["state"] == "running"

@@ -82,6 +82,25 @@ def test_the_daemon_has_no_field_that_the_contract_lacks(daemon):
             assert set(value) <= set(resolve(SPEC[key])["properties"]), key
 
 
+def test_the_types_of_events_are_the_daemons(daemon):
+    for name in SCHEMAS["Event"]["properties"]["type"]["enum"]:
+        assert daemon.get(f"/v1/events?type={name}").status == (400 if name == "lost" else 200), name
+    for event in daemon.get("/v1/events").json["items"]:
+        assert set(SCHEMAS["Event"]["required"]) <= set(event) <= set(SCHEMAS["Event"]["properties"])
+        assert event["type"] in SCHEMAS["Event"]["properties"]["type"]["enum"]
+
+
+def test_stats_have_what_the_contract_tells(daemon):
+    task = daemon.start_task("/bin/sleep", "60")
+    now = daemon.get(f"/v1/tasks/{task['id']}/stats?processes=true").json
+    schema = SCHEMAS["Stats"]
+    assert set(schema["required"]) <= set(now) == set(schema["properties"])
+    for part in ("cpu", "memory", "io", "pids", "pressure"):
+        assert set(now[part]) == set(schema["properties"][part]["properties"]), part
+    assert set(now["processes"][0]) == set(schema["properties"]["processes"]["items"]["properties"])
+    assert daemon.request("DELETE", f"/v1/tasks/{task['id']}?force=true").status == 204
+
+
 def test_references_lead_somewhere():
     for reference in references(CONTRACT):
         assert resolve({"$ref": reference}), reference

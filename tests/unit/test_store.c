@@ -113,6 +113,95 @@ static void test_duplicates_are_refused(void **state)
     store_close(s);
 }
 
+struct told {
+    size_t n, stop;
+    int64_t seq[8];
+};
+
+static bool tell(void *arg, const struct event_row *v)
+{
+    struct told *t = arg;
+
+    assert_string_equal(v->data, "{}");
+    assert_true(t->n < 8);
+    t->seq[t->n++] = v->seq;
+    return t->n != t->stop;
+}
+
+static struct told read_events(struct store *s, const char *task, int64_t after, int limit, size_t stop)
+{
+    struct told t = {.stop = stop};
+    struct err e = {0};
+
+    assert_int_equal(store_events_read(s, task, after, limit, tell, &t, &e), 0);
+    return t;
+}
+
+static int64_t add(struct store *s, const char *task)
+{
+    struct event_row v = {.time = 1, .type = "task.created", .task = task, .data = "{}"};
+    struct err e = {0};
+
+    assert_int_equal(store_event_add(s, &v, &e), 0);
+    return v.seq;
+}
+
+static void test_events_are_numbered_for_ever(void **state)
+{
+    struct err e = {0};
+    struct store *s = store_open(*state, &e);
+    int64_t first, last;
+
+    assert_int_equal(store_events_range(s, &first, &last, &e), 0);
+    assert_true(first == 1 && last == 0);
+    for (int i = 1; i <= 5; i++)
+        assert_int_equal(add(s, i % 2 ? "a" : NULL), i);
+    struct told t = read_events(s, "a", 1, 8, 0);
+    assert_true(t.n == 2 && t.seq[0] == 3 && t.seq[1] == 5);
+    assert_int_equal(read_events(s, NULL, 0, 3, 0).n, 3);
+    assert_int_equal(read_events(s, NULL, 0, 8, 2).n, 2);
+    assert_int_equal(store_events_tail(s, NULL, 2, &first, &e), 0);
+    assert_int_equal(first, 3);
+    assert_int_equal(store_events_tail(s, "a", 2, &first, &e), 0);
+    assert_int_equal(first, 1);
+    assert_int_equal(store_events_tail(s, NULL, 5, &first, &e), 0);
+    assert_int_equal(first, 0);
+    assert_int_equal(store_events_prune(s, 6, &e), 0);
+    store_close(s);
+    s = store_open(*state, &e);
+    assert_int_equal(store_events_range(s, &first, &last, &e), 0);
+    assert_true(first == 6 && last == 5);
+    assert_int_equal(add(s, NULL), 6); /* not 1 again */
+    store_close(s);
+}
+
+static void test_a_change_and_its_events_are_one(void **state)
+{
+    struct err e = {0};
+    struct store *s = store_open(*state, &e);
+    struct task_row a = row("a", 1, NULL), again = row("a", 2, NULL);
+
+    assert_int_equal(store_begin(s, &e), 0);
+    assert_int_equal(store_insert(s, &a, &e), 0);
+    assert_int_equal(add(s, "a"), 1);
+    store_rollback(s);
+    assert_int_equal(all(s).n, 0);
+    assert_int_equal(read_events(s, NULL, 0, 8, 0).n, 0);
+    assert_int_equal(store_begin(s, &e), 0);
+    assert_int_equal(store_insert(s, &a, &e), 0);
+    assert_int_equal(add(s, "a"), 1); /* a number that nobody has seen */
+    assert_int_equal(store_commit(s, &e), 0);
+    assert_int_equal(store_begin(s, &e), 0);
+    assert_int_equal(add(s, "a"), 2);
+    assert_int_equal(store_insert(s, &again, &e), -1);
+    store_rollback(s);
+    store_close(s);
+    s = store_open(*state, &e);
+    assert_int_equal(all(s).n, 1);
+    assert_int_equal(read_events(s, NULL, 0, 8, 0).n, 1);
+    store_close(s);
+}
+
 /* The header of a database file holds user_version big-endian at byte 60 (sqlite.org/fileformat.html). */
 static void test_newer_schema_is_refused(void **state)
 {
@@ -126,12 +215,12 @@ static void test_newer_schema_is_refused(void **state)
     FILE *f = fopen(path, "r+b");
     assert_non_null(f);
     assert_int_equal(fseek(f, 63, SEEK_SET), 0);
-    assert_int_equal(fputc(2, f), 2);
+    assert_int_equal(fputc(3, f), 3);
     fclose(f);
     assert_null(store_open(*state, &e));
     assert_int_equal(e.status, 500);
     assert_string_equal(e.code, "store");
-    assert_non_null(strstr(e.detail, "schema 2"));
+    assert_non_null(strstr(e.detail, "schema 3"));
 }
 
 static void test_missing_directory(void **state)
@@ -148,6 +237,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_rows_survive_reopening, setup, teardown),
         cmocka_unit_test_setup_teardown(test_duplicates_are_refused, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_events_are_numbered_for_ever, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_a_change_and_its_events_are_one, setup, teardown),
         cmocka_unit_test_setup_teardown(test_newer_schema_is_refused, setup, teardown),
         cmocka_unit_test(test_missing_directory),
     };

@@ -1,0 +1,348 @@
+#include "tasks/events.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/buf.h"
+#include "base/cleanup.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "tasks/registry_internal.h"
+
+enum { PENDING_MAX = 100000, PRUNE_SLACK = 64, PRUNE_STEP = 512, LABELS_MAX = 16384, RETRY_MS = 1000 };
+
+static const char *const names[EVENT_TYPES] = {
+    [EVENT_SERVER_STARTED] = "server.started",
+    [EVENT_SERVER_RECOVERED] = "server.recovered", /* data: adopted, recorded, cleared */
+    [EVENT_TASK_CREATED] = "task.created",
+    [EVENT_TASK_PENDING] = "task.pending", /* it waits for room */
+    [EVENT_TASK_STARTING] = "task.starting",
+    [EVENT_TASK_RUNNING] = "task.running", /* pid, restarts */
+    [EVENT_TASK_PAUSED] = "task.paused",
+    [EVENT_TASK_RESUMED] = "task.resumed",
+    [EVENT_TASK_STOPPING] = "task.stopping",
+    [EVENT_TASK_RESTARTING] = "task.restarting", /* as exited, next_start_at */
+    [EVENT_TASK_EXITED] = "task.exited",         /* code, signal, oom_killed, reason, started_at, finished_at */
+    [EVENT_TASK_FAILED] = "task.failed",         /* step, code, detail, errno */
+    [EVENT_TASK_LOST] = "task.lost",             /* reason */
+    [EVENT_TASK_OOM] = "task.oom",               /* kills */
+    [EVENT_TASK_SIGNALED] = "task.signaled",     /* signal, target */
+    [EVENT_TASK_UPDATED] = "task.updated",       /* version */
+    [EVENT_TASK_REMOVED] = "task.removed",       /* by: request, gc */
+};
+
+struct event { /* queued */
+    enum event_type type;
+    int64_t time;
+    char *task, *name, *labels, *data;
+    struct event *next;
+};
+
+struct events_watch {
+    struct registry *registry;
+    void (*fn)(void *arg, const struct event_row *v); /* NULL: unwatched while an event was being told */
+    void *arg;
+    struct events_watch *next;
+};
+
+const char *event_type_name(enum event_type t)
+{
+    return (size_t)t < EVENT_TYPES ? names[t] : "unknown";
+}
+
+bool event_type_matches(const char *filter, const char *name)
+{
+    size_t n = strlen(filter);
+
+    return n > 0 && filter[n - 1] == '.' ? strncmp(filter, name, n) == 0 : strcmp(filter, name) == 0;
+}
+
+bool event_filter_known(const char *filter)
+{
+    for (size_t i = 0; i < EVENT_TYPES; i++)
+        if (event_type_matches(filter, names[i]))
+            return true;
+    return false;
+}
+
+/* --- the queue ------------------------------------------------------------------------------------------------------
+ */
+
+static void free_event(struct event *v)
+{
+    free(v->task);
+    free(v->name);
+    free(v->labels);
+    free(v->data);
+    free(v);
+}
+
+static void on_turn_end(void *arg, uint32_t events)
+{
+    struct registry *r = arg;
+    struct err e = {0};
+
+    (void)events;
+    r->events.timer = NULL;
+    if (events_flush(r, &e) < 0)
+        log_error("events: %s", e.detail);
+}
+
+static void flush_in(struct registry *r, int64_t ms)
+{
+    if (!r->events.timer)
+        r->events.timer = loop_add_timer(r->config.loop, ms, on_turn_end, r);
+}
+
+/* Labels larger than LABELS_MAX are left out: no task may fill the log. */
+static char *labels_text(const struct task *t)
+{
+    _cleanup_json_ struct json *j = json_object();
+
+    for (size_t i = 0; i < t->spec.labels.n; i++)
+        json_set_string(j, t->spec.labels.v[i].key, t->spec.labels.v[i].value);
+    char *text = json_print(j);
+    if (strlen(text) <= LABELS_MAX)
+        return text;
+    free(text);
+    return xstrdup("{}");
+}
+
+void events_emit(struct registry *r, enum event_type type, const struct task *t, struct json *data)
+{
+    struct event_log *l = &r->events;
+
+    if (l->npending == PENDING_MAX) { /* the store has failed for long; readiness tells */
+        log_error("event %s dropped: too many wait for the store", event_type_name(type));
+        json_free(data);
+        return;
+    }
+    struct event *v = xcalloc(1, sizeof(*v));
+    *v = (struct event){.type = type, .time = clock_real_ns()};
+    v->data = data ? json_print(data) : xstrdup("{}");
+    json_free(data);
+    if (t) {
+        v->task = xstrdup(t->id);
+        v->name = xstrdup(t->spec.name ? t->spec.name : "");
+        v->labels = labels_text(t);
+    }
+    *(l->last_pending ? &l->last_pending->next : &l->pending) = v;
+    l->last_pending = v;
+    l->npending++;
+    flush_in(r, 0);
+}
+
+void events_forget(struct registry *r, const char *task, enum event_type type)
+{
+    struct event_log *l = &r->events;
+
+    l->last_pending = NULL;
+    for (struct event **at = &l->pending; *at;) {
+        struct event *v = *at;
+
+        if (!v->task || strcmp(v->task, task) != 0 || (type != EVENT_TYPES && v->type != type)) {
+            l->last_pending = v;
+            at = &v->next;
+            continue;
+        }
+        *at = v->next;
+        l->npending--;
+        free_event(v);
+    }
+}
+
+/* --- writing --------------------------------------------------------------------------------------------------------
+ */
+
+static struct event_row row_of(const struct event *v, int64_t seq)
+{
+    return (struct event_row){.seq = seq,
+                              .time = v->time,
+                              .type = event_type_name(v->type),
+                              .task = v->task,
+                              .name = v->name,
+                              .labels = v->labels,
+                              .data = v->data};
+}
+
+/* In small steps, so that no single change pays for all. */
+static int prune(struct registry *r, int64_t last, int64_t *first, struct err *e)
+{
+    int64_t excess = last - *first + 1 - r->config.events_max;
+
+    if (excess < PRUNE_SLACK)
+        return 0;
+    int64_t below = *first + (excess < PRUNE_STEP ? excess : PRUNE_STEP);
+    if (store_events_prune(r->store, below, e) < 0)
+        return -1;
+    *first = below;
+    return 0;
+}
+
+static int write_all(struct registry *r, int (*change)(struct registry *r, const void *arg, struct err *e),
+                     const void *arg, int64_t *first, struct err *e)
+{
+    int64_t last = r->events.last;
+
+    if (change && change(r, arg, e) < 0)
+        return -1;
+    for (struct event *v = r->events.pending; v; v = v->next) {
+        struct event_row row = row_of(v, 0);
+
+        if (store_event_add(r->store, &row, e) < 0)
+            return -1;
+        last = row.seq;
+    }
+    return prune(r, last, first, e);
+}
+
+static void tell(struct event_log *l, const struct event_row *v)
+{
+    l->telling++;
+    for (struct events_watch *w = l->watches; w; w = w->next)
+        if (w->fn)
+            w->fn(w->arg, v);
+    if (--l->telling > 0)
+        return;
+    for (struct events_watch **at = &l->watches; *at;) {
+        struct events_watch *w = *at;
+
+        if (w->fn) {
+            at = &w->next;
+            continue;
+        }
+        *at = w->next;
+        free(w);
+    }
+}
+
+/* What was pending is durable: numbers, counts, watchers. */
+static void done(struct event_log *l)
+{
+    struct event *v = l->pending;
+
+    l->pending = l->last_pending = NULL;
+    l->npending = 0;
+    while (v) {
+        struct event *next = v->next;
+        struct event_row row = row_of(v, ++l->last);
+
+        l->counters.by_type[v->type]++;
+        tell(l, &row);
+        free_event(v);
+        v = next;
+    }
+}
+
+int events_transaction(struct registry *r, int (*change)(struct registry *r, const void *arg, struct err *e),
+                       const void *arg, struct err *e)
+{
+    int64_t first = r->events.first;
+
+    r->events.failed = true;
+    if (store_begin(r->store, e) < 0)
+        return -1;
+    if (write_all(r, change, arg, &first, e) < 0) {
+        store_rollback(r->store);
+        return -1;
+    }
+    if (store_commit(r->store, e) < 0)
+        return -1;
+    r->events.failed = false;
+    r->events.first = first;
+    done(&r->events);
+    return 0;
+}
+
+int events_flush(struct registry *r, struct err *e)
+{
+    /* While there are changes that the store could not take, their events go with them. */
+    if (!r->events.pending || (!r->dirty && events_transaction(r, NULL, NULL, e) == 0))
+        return 0;
+    if (r->dirty)
+        err_set(e, 503, "store", "the store does not take changes");
+    flush_in(r, RETRY_MS);
+    return -1;
+}
+
+/* --- reading --------------------------------------------------------------------------------------------------------
+ */
+
+int events_open(struct registry *r, struct err *e)
+{
+    return store_events_range(r->store, &r->events.first, &r->events.last, e);
+}
+
+void events_close(struct registry *r)
+{
+    struct event_log *l = &r->events;
+
+    while (l->pending) {
+        struct event *v = l->pending;
+
+        l->pending = v->next;
+        free_event(v);
+    }
+    while (l->watches) {
+        struct events_watch *w = l->watches;
+
+        l->watches = w->next;
+        free(w);
+    }
+    loop_remove(l->timer);
+}
+
+int64_t events_first(const struct registry *r)
+{
+    return r->events.first;
+}
+
+int64_t events_last(const struct registry *r)
+{
+    return r->events.last;
+}
+
+int events_read(struct registry *r, const char *task, int64_t after, int limit,
+                bool (*fn)(void *arg, const struct event_row *v), void *arg, struct err *e)
+{
+    return store_events_read(r->store, task, after, limit, fn, arg, e);
+}
+
+int events_tail(struct registry *r, const char *task, int64_t n, int64_t *before, struct err *e)
+{
+    return store_events_tail(r->store, task, n, before, e);
+}
+
+struct events_watch *events_watch(struct registry *r, void (*fn)(void *arg, const struct event_row *v), void *arg)
+{
+    struct events_watch *w = xcalloc(1, sizeof(*w));
+
+    *w = (struct events_watch){.registry = r, .fn = fn, .arg = arg, .next = r->events.watches};
+    r->events.watches = w;
+    r->events.counters.watchers++;
+    return w;
+}
+
+void events_unwatch(struct events_watch *w)
+{
+    if (!w)
+        return;
+    struct event_log *l = &w->registry->events;
+
+    w->fn = NULL;
+    l->counters.watchers--;
+    if (l->telling > 0)
+        return; /* tell frees it */
+    for (struct events_watch **at = &l->watches; *at; at = &(*at)->next)
+        if (*at == w) {
+            *at = w->next;
+            break;
+        }
+    free(w);
+}
+
+const struct event_counters *events_counters(const struct registry *r)
+{
+    return &r->events.counters;
+}

@@ -1,0 +1,132 @@
+/* What a task's change is as an event. */
+#include <stdio.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/signals.h"
+#include "tasks/registry_internal.h"
+
+static void set_time(struct json *j, const char *key, int64_t ns)
+{
+    char text[CLOCK_TEXT];
+
+    clock_format(ns, text);
+    json_set_string(j, key, ns > 0 ? text : NULL);
+}
+
+static struct json *run_data(const struct task *t)
+{
+    struct json *j = json_object();
+
+    json_set_int(j, "pid", t->status.pid);
+    json_set_int(j, "restarts", t->status.restarts);
+    return j;
+}
+
+static struct json *exit_data(const struct task *t)
+{
+    const struct exit_info *x = &t->status.exit;
+    struct json *j = json_object();
+
+    json_set(j, "code", x->code < 0 ? json_new_null() : json_new_int(x->code));
+    json_set_string(j, "signal", x->signum > 0 ? signal_name(x->signum) : NULL);
+    json_set_bool(j, "oom_killed", x->oom_killed);
+    json_set_string(j, "reason", x->reason);
+    set_time(j, "started_at", x->started_at);
+    set_time(j, "finished_at", x->finished_at);
+    return j;
+}
+
+static struct json *restart_data(const struct task *t)
+{
+    struct json *j = exit_data(t);
+
+    json_set_int(j, "restarts", t->status.restarts);
+    set_time(j, "next_start_at", t->status.next_start_at);
+    return j;
+}
+
+static struct json *failure_data(const struct task *t)
+{
+    const struct err *e = &t->status.err;
+    struct json *j = json_object();
+
+    json_set_string(j, "step", e->step[0] ? e->step : NULL);
+    json_set_string(j, "code", e->code);
+    json_set_string(j, "detail", e->detail);
+    json_set_string(j, "errno", e->errnum ? err_errno_name(e->errnum) : NULL);
+    return j;
+}
+
+static struct json *lost_data(const struct task *t)
+{
+    struct json *j = json_object();
+
+    json_set_string(j, "reason", t->status.exit.reason);
+    return j;
+}
+
+static struct json *no_data(const struct task *t)
+{
+    (void)t;
+    return NULL;
+}
+
+static const struct {
+    enum event_type type;
+    struct json *(*data)(const struct task *t);
+} entering[TASK_STATES] = {
+    [TASK_PENDING] = {EVENT_TASK_PENDING, no_data},  [TASK_STARTING] = {EVENT_TASK_STARTING, no_data},
+    [TASK_RUNNING] = {EVENT_TASK_RUNNING, run_data}, [TASK_STOPPING] = {EVENT_TASK_STOPPING, no_data},
+    [TASK_EXITED] = {EVENT_TASK_EXITED, exit_data},  [TASK_FAILED] = {EVENT_TASK_FAILED, failure_data},
+    [TASK_LOST] = {EVENT_TASK_LOST, lost_data},      [TASK_RESTARTING] = {EVENT_TASK_RESTARTING, restart_data},
+    [TASK_PAUSED] = {EVENT_TASK_PAUSED, no_data},
+};
+
+static void count_failure(struct event_counters *c, const char *step)
+{
+    size_t i = 0;
+
+    while (i < c->nfailures && strcmp(c->failures[i].step, step) != 0)
+        i++;
+    if (i >= EVENT_STEPS - 1) {
+        i = EVENT_STEPS - 1;
+        step = "other";
+    }
+    if (i == c->nfailures) {
+        snprintf(c->failures[i].step, sizeof(c->failures[i].step), "%s", step);
+        c->nfailures++;
+    }
+    c->failures[i].n++;
+}
+
+static void emit_oom(struct registry *r, const struct task *t)
+{
+    int64_t kills = t->status.exit.usage.oom_kills;
+    struct json *j = json_object();
+
+    json_set_int(j, "kills", kills);
+    r->events.counters.oom_kills += kills > 0 ? (uint64_t)kills : 1;
+    events_emit(r, EVENT_TASK_OOM, t, j);
+}
+
+void events_transition(struct registry *r, struct task *t)
+{
+    bool same_run = t->told_start == t->status.started_at;
+    enum task_state before = t->told;
+
+    if (t->state == before && same_run)
+        return;
+    t->told = t->state;
+    t->told_start = t->status.started_at;
+    bool new_end = t->told_end != t->status.exit.finished_at;
+    t->told_end = t->status.exit.finished_at;
+    if ((t->state == TASK_EXITED || t->state == TASK_RESTARTING) && new_end && t->status.exit.oom_killed)
+        emit_oom(r, t);
+    if (t->state == TASK_FAILED)
+        count_failure(&r->events.counters, t->status.err.step[0] ? t->status.err.step : "none");
+    if (t->state == TASK_RUNNING && before == TASK_PAUSED && same_run)
+        events_emit(r, EVENT_TASK_RESUMED, t, NULL);
+    else
+        events_emit(r, entering[t->state].type, t, entering[t->state].data(t));
+}
