@@ -143,14 +143,13 @@ static bool has_pivot_root(void)
     if (file_read(AT_FDCWD, "/proc/self/mountinfo", TEXT_MAX * 8, &mounts, &len) < 0)
         return true;
     for (char *line = mounts, *end; line && *line; line = end ? end + 1 : NULL) {
-        int at = 0;
+        char point[8] = "";
 
         end = strchr(line, '\n');
         if (end)
             *end = '\0';
-        sscanf(line, "%*d %*d %*s %*s / %n", &at);
-        if (at > 0) /* mounted at "/": the last one counts */
-            rootfs = strstr(line + at, " - rootfs ") != NULL;
+        if (sscanf(line, "%*d %*d %*s %*s %7s", point) == 1 && strcmp(point, "/") == 0) /* the last one counts */
+            rootfs = strstr(line, " - rootfs ") != NULL;
     }
     return !rootfs;
 }

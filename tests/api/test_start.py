@@ -11,6 +11,15 @@ from conftest import BINARY, Daemon
 
 USER = pwd.getpwnam("games")  # an ordinary account of every Debian
 AS_USER = ["setpriv", f"--reuid={USER.pw_uid}", f"--regid={USER.pw_gid}", "--clear-groups"]
+# chroot(2): "the superuser can escape from a chroot jail"; this is how.
+ESCAPE = """
+import os
+os.makedirs('/tmp/jail', exist_ok=True)
+os.chroot('/tmp/jail')
+for _ in range(64): os.chdir('..')
+os.chroot('.')
+print(sorted(os.listdir('/')))
+"""
 CONTAINER = "chown,dac_override,fowner,fsetid,kill,mknod,net_bind_service,setfcap,setgid,setpcap,setuid,sys_chroot"
 
 
@@ -109,6 +118,20 @@ def test_without_its_account_the_server_has_a_uid_of_its_own():
         for user in ("64646", "4242:64646"):  # no task may be the server
             refused = d.post("/v1/tasks", {"command": "/bin/true", "user": user})
             assert refused.status == 403 and refused.json["errors"][0]["pointer"] == "/user", refused.body
+    finally:
+        d.stop()
+
+
+def test_no_pivot_root_isolates_as_well():
+    """On a root that pivot_root could leave too; test_ramdisk.py has one that it could not."""
+    d = Daemon(BINARY, "--no-pivot-root")
+    try:
+        inside = d.run("/usr/bin/python3", "-c", "import os;print(sorted(os.listdir('/')))")["output"]["stdout"]
+        assert "root" not in inside and "tmp" in inside
+        task = d.run("/usr/bin/python3", "-c", ESCAPE, cap_add=["sys_chroot"])
+        assert task["output"]["stdout"] == inside, task["output"]
+        mounts = d.sh("cut -d' ' -f5 /proc/self/mountinfo")["output"]["stdout"].split()
+        assert mounts[0] == "/" and not any(self_made in m for m in mounts for self_made in ("/state", "/cgroup"))
     finally:
         d.stop()
 
