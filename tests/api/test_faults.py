@@ -6,7 +6,8 @@ import pytest
 from conftest import ROOT, Daemon
 
 STEPS = ["mount_propagation", "rootfs", "volumes", "volume_mounts", "dev", "proc", "sys", "pivot_root", "hostname", "oom_score_adj",
-         "work_dir", "command", "rlimits", "groups", "capabilities", "no_new_privs", "signals", "close_fds", "verify", "execve"]
+         "work_dir", "command", "rlimits", "groups", "capabilities", "no_new_privs", "signals", "close_fds", "verify",
+         "seccomp", "execve"]
 
 
 @pytest.fixture(scope="module")
