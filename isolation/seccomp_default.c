@@ -136,7 +136,7 @@ static const struct seccomp_rule rules[] = {
 
     ALLOW_WITH(CAP(SYS_ADMIN), "clone", "clone3", "unshare", "setns", "mount", "umount2", "pivot_root", "mount_setattr",
                "move_mount", "open_tree", "open_tree_attr", "fsopen", "fsconfig", "fsmount", "fspick", "quotactl",
-               "quotactl_fd", "fanotify_init", "sethostname", "setdomainname", "bpf", "perf_event_open", "syslog"),
+               "quotactl_fd", "fanotify_init", "sethostname", "setdomainname", "bpf", "perf_event_open"),
     ALLOW_WITH(CAP(BPF), "bpf"),
     ALLOW_WITH(CAP(PERFMON), "perf_event_open"),
     ALLOW_WITH(CAP(SYSLOG), "syslog"),
