@@ -149,12 +149,12 @@ int step_signals(struct entry *c, struct err *e)
 /* Without no_new_privs only a process with CAP_SYS_ADMIN may load a filter (seccomp(2)), so it is done while the child
  * has it; the profile must then allow what the later steps call, or they fail. Otherwise it is done last. runc(8) does
  * the same. */
-static int step_seccomp_early(struct entry *c, struct err *e)
+int step_seccomp_early(struct entry *c, struct err *e)
 {
     return c->b->seccomp && !c->b->spec->no_new_privs ? seccomp_install(c->b->seccomp, e) : 0;
 }
 
-static int step_seccomp(struct entry *c, struct err *e)
+int step_seccomp(struct entry *c, struct err *e)
 {
     return c->b->seccomp && c->b->spec->no_new_privs ? seccomp_install(c->b->seccomp, e) : 0;
 }

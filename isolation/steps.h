@@ -88,6 +88,8 @@ int step_groups(struct entry *c, struct err *e);
 int step_capabilities(struct entry *c, struct err *e);
 int step_no_new_privs(struct entry *c, struct err *e);
 int step_signals(struct entry *c, struct err *e);
+int step_seccomp_early(struct entry *c, struct err *e); /* the one or the other does it */
+int step_seccomp(struct entry *c, struct err *e);
 
 int step_rootfs(struct entry *c, struct err *e);
 int step_volumes(struct entry *c, struct err *e);

@@ -28,7 +28,7 @@ def test_a_failed_step_is_named_and_leaves_nothing(faulty, step):
 
 
 SESSION_STEPS = ["close_fds", "oom_score_adj", "namespaces", "command", "terminal", "rlimits", "groups", "capabilities",
-                 "no_new_privs", "work_dir", "spawn", "signals", "verify", "execve"]
+                 "no_new_privs", "work_dir", "spawn", "signals", "verify", "seccomp", "execve"]
 
 
 @pytest.mark.parametrize("step", SESSION_STEPS)

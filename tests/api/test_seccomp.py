@@ -285,6 +285,22 @@ def test_with_and_without_no_new_privs(loose, user, no_new_privs):
     assert free == ["NoNewPrivs:", str(int(no_new_privs)), "Seccomp:", "0", "Seccomp_filters:", "0"]
 
 
+@pytest.mark.parametrize("user,no_new_privs", [*itertools.product(["nobody", "root"], [True, False])])
+def test_sessions_have_the_filter(loose, user, no_new_privs):
+    task = loose.start_task("/bin/sleep", "60", no_new_privs=no_new_privs)
+    def session(*command):
+        body = {"command": command[0], "args": list(command[1:]), "user": user, "timeout": "60s"}
+        reply = loose.post(f"/v1/tasks/{task['id']}/exec", body)
+        assert reply.status == 200, reply.body
+        return reply.json["output"]["stdout"]
+    out = session("/bin/sh", "-c", STATUS).split()
+    assert out == ["NoNewPrivs:", str(int(no_new_privs)), "Seccomp:", "2", "Seccomp_filters:", "1"]
+    script = "print(json.dumps({n: attempt(*c) for n, c in json.loads(sys.argv[1]).items()}))"
+    denied = json.loads(session("/usr/bin/python3", "-c", PROBE + script, json.dumps(DANGEROUS)))
+    assert denied == {n: EPERM for n in DANGEROUS}
+    assert loose.request("DELETE", f"/v1/tasks/{task['id']}?force=true").status == 204
+
+
 ORDINARY = r"""
 import asyncio, http.server, multiprocessing, os, pty, select, signal, socket, sqlite3, ssl, subprocess, sys, tempfile
 import threading, urllib.request
