@@ -169,6 +169,10 @@ int step_verify(struct entry *c, struct err *e)
         return field_at(e, "work_dir", errno, "/work_dir", "the task's user may not enter it", b->spec->work_dir);
     if (faccessat(AT_FDCWD, c->command, X_OK, AT_EACCESS) < 0)
         return field_at(e, "command", errno, "/command", "the task's user may not execute it", b->spec->command);
+    /* The close_fds step left only what the steps opened since; all of that is close-on-exec, and this makes it sure.
+     */
+    if (close_range(3, ~0U, CLOSE_RANGE_CLOEXEC) < 0)
+        return err_step(e, "verify", errno, "close_range");
     return 0;
 }
 
@@ -194,9 +198,7 @@ int step_execve(struct entry *c, struct err *e)
     argv[0] = c->command;
     for (size_t i = 0; i < s->args.n; i++)
         argv[i + 1] = s->args.v[i];
-    /* The close_fds step left only what the steps opened since; all of that is close-on-exec, and this makes it sure.
-     */
-    int why = close_range(3, ~0U, CLOSE_RANGE_CLOEXEC) < 0 || execve(c->command, argv, envp) < 0 ? errno : 0;
+    int why = execve(c->command, argv, envp) < 0 ? errno : 0; /* all that the filter must let pass */
     free(argv);
     for (char **p = envp; *p; p++)
         free(*p);

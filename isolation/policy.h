@@ -30,6 +30,8 @@ struct volume { /* a directory or file of the host that tasks may mount */
     bool allow_bidirectional; /* tasks may ask for mounts that show on the host */
 };
 
+struct seccomp_policy;
+
 struct policy {
     enum ns_mode pid_mode, ipc_mode; /* for tasks that do not say; private */
     bool no_pivot_root;
@@ -50,6 +52,7 @@ struct policy {
     char *bridge_name, *bridge_subnet;
     uid_t server_uid; /* never a task's */
     gid_t server_gid; /* owns what the server may read; never a task's */
+    struct seccomp_policy *seccomp; /* filters by name; owned */
 };
 
 /* "0,10-15,22" to ranges; -1 when malformed, reversed or beyond 32 bits. The caller frees r->v. */

@@ -16,6 +16,7 @@
 #include "base/file.h"
 #include "isolation/caps.h"
 #include "isolation/probe.h"
+#include "isolation/seccomp.h"
 
 #ifndef CLOISTER_VERSION
 #define CLOISTER_VERSION "0"
@@ -180,7 +181,7 @@ static void add_features(struct attributes *a, bool overlay, bool pivot)
         snprintf(name, sizeof(name), "feature.namespace.%s", namespaces[i]);
         add(a, name, "%d", has_namespace(namespaces[i]));
     }
-    add(a, "feature.seccomp", "%d", access("/proc/sys/kernel/seccomp/actions_avail", F_OK) == 0);
+    add(a, "feature.seccomp", "%d", seccomp_available());
     add(a, "feature.landlock", "%d",
         syscall(SYS_landlock_create_ruleset, NULL, 0, LANDLOCK_CREATE_RULESET_VERSION) > 0);
     /* Bad arguments: any error but "no such call" means that there is the call. */

@@ -48,6 +48,8 @@ int sandbox_plan(struct sandbox *b, const struct spec *s, const struct policy *p
         return -1;
     b->chroot = policy_chroot(p, s->chroot);
     b->caps_ambient = p->ambient_all ? b->caps : added & b->caps;
+    if (seccomp_choose(p->seccomp, s->seccomp ? s->seccomp : SECCOMP_DEFAULT, b->caps, &b->seccomp, e) < 0)
+        return -1;
     b->pid_mode = mode_of(s->pid_mode, p->pid_mode);
     b->ipc_mode = mode_of(s->ipc_mode, p->ipc_mode);
     b->clone_flags = CLONE_NEWNS | CLONE_NEWUTS;
@@ -150,6 +152,19 @@ int step_signals(struct entry *c, struct err *e)
     return 0;
 }
 
+/* Without no_new_privs only a process with CAP_SYS_ADMIN may load a filter (seccomp(2)), so it is done while the child
+ * has it; the profile must then allow what the later steps call, or they fail. Otherwise it is done last. runc(8) does
+ * the same. */
+int step_seccomp_early(struct entry *c, struct err *e)
+{
+    return c->b->seccomp && !c->b->spec->no_new_privs ? seccomp_install(c->b->seccomp, e) : 0;
+}
+
+int step_seccomp(struct entry *c, struct err *e)
+{
+    return c->b->seccomp && c->b->spec->no_new_privs ? seccomp_install(c->b->seccomp, e) : 0;
+}
+
 static int by_number(const void *a, const void *b)
 {
     return *(const int *)a - *(const int *)b;
@@ -201,10 +216,12 @@ static const struct step steps[] = {
     {"command", step_command},
     {"rlimits", step_rlimits}, /* late: few fds or little memory must not hinder our own steps */
     {"groups", step_groups},
+    {"seccomp", step_seccomp_early},
     {"capabilities", step_capabilities},
     {"no_new_privs", step_no_new_privs},
     {"signals", step_signals},
     {"verify", step_verify},
+    {"seccomp", step_seccomp}, /* last: the profile is the command's, and need not allow what the steps call */
     {"execve", step_execve},
 };
 enum { STEPS = sizeof(steps) / sizeof(steps[0]) };

@@ -7,6 +7,7 @@
 #include "isolation/identity.h"
 #include "isolation/network.h"
 #include "isolation/policy.h"
+#include "isolation/seccomp.h"
 #include "isolation/spec.h"
 
 struct task_volume { /* a volume mount of the spec, opened on the host */
@@ -29,6 +30,8 @@ struct sandbox {
     struct identity who;   /* resolved user */
     uint64_t caps;         /* bounding set */
     uint64_t caps_ambient; /* ambient set of a non-root task */
+    /* the policy's; NULL: none */
+    const struct seccomp_program *seccomp;
     enum ns_mode pid_mode, ipc_mode;
     const struct network *network; /* borrowed; NULL: the host's */
     const struct chroot *chroot;
@@ -67,10 +70,10 @@ size_t sandbox_hostname(const struct sandbox *b, const char **name);
 /* In the child (already in its namespaces and cgroup; fds 0-2 are the task's): runs the steps, then execve. Returns
  * only on failure, with e naming the step. Steps in order: close_fds, network, mount_propagation, rootfs, volumes of
  * the task (/local /alloc /secrets /tmp), network_files, volume_mounts, dev, proc, sys, pivot_root, hostname,
- * oom_score_adj, work_dir, command, rlimits, groups, capabilities, no_new_privs, signals, verify, execve. A missing
- * command is 422 /command; so are a directory, a file without x, a missing interpreter; a bad work_dir is 422
- * /work_dir. report_fd (CLOEXEC) is the only fd of the caller that is kept open until execve; those of b are closed
- * when they are mounted. */
+ * oom_score_adj, work_dir, command, rlimits, groups, capabilities, no_new_privs, signals, verify, seccomp (before
+ * capabilities where there is no no_new_privs), execve. A missing command is 422 /command; so are a directory, a file
+ * without x, a missing interpreter; a bad work_dir is 422 /work_dir. report_fd (CLOEXEC) is the only fd of the caller
+ * that is kept open until execve; those of b are closed when they are mounted. */
 int sandbox_enter(struct sandbox *b, int report_fd, struct err *e);
 /* For tests: the step that is made to fail with EIO, from CLOISTER_FAIL_STEP in builds with -DCLOISTER_FAULTS=ON only.
  */

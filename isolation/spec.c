@@ -8,6 +8,7 @@
 
 #include "base/buf.h"
 #include "isolation/rlimits.h"
+#include "isolation/seccomp.h"
 #include "isolation/spec_checks.h"
 
 enum {
@@ -172,6 +173,7 @@ static const struct record_field fields[] = {
     {"cap_add", RECORD_STRINGS, AT(cap_add), ITEMS},
     {"cap_drop", RECORD_STRINGS, AT(cap_drop), ITEMS},
     {"no_new_privs", RECORD_BOOL, AT(no_new_privs)},
+    {"seccomp", RECORD_STRING, AT(seccomp), RANGE(1, SPEC_NAME_MAX)},
     {"resources", RECORD_OBJECT, AT(resources), .table = &resource_table},
     {"oom_score_adj", RECORD_INT, AT(oom_score_adj), RANGE(0, 1000)},
     {"logs", RECORD_OBJECT, AT(logs), .table = &log_table},
@@ -234,6 +236,8 @@ int spec_decode(const struct json *j, struct spec *s, struct err *e)
         s->name = default_name(s->command);
     if (!s->user)
         s->user = xstrdup("nobody");
+    if (!s->seccomp)
+        s->seccomp = xstrdup(SECCOMP_DEFAULT);
     if (!s->work_dir)
         s->work_dir = xstrdup("/");
     if (!s->chroot)

@@ -114,6 +114,7 @@ struct spec {
     char *chroot;                 /* default "default" */
     enum root_mode root;          /* default ROOT_OVERLAY */
     struct records volume_mounts; /* of struct volume_mount */
+    char *seccomp;                /* "default", "unconfined" or the name of an operator's profile */
     struct resources resources;
     int64_t oom_score_adj; /* proc(5); 0 to 1000 */
     struct log_limits logs;

@@ -93,6 +93,8 @@ int step_groups(struct entry *c, struct err *e);
 int step_capabilities(struct entry *c, struct err *e);
 int step_no_new_privs(struct entry *c, struct err *e);
 int step_signals(struct entry *c, struct err *e);
+int step_seccomp_early(struct entry *c, struct err *e); /* the one or the other does it */
+int step_seccomp(struct entry *c, struct err *e);
 
 int step_network(struct entry *c, struct err *e);
 int step_network_files(struct entry *c, struct err *e);

@@ -25,11 +25,11 @@ struct config {
     int64_t max_body, max_connections;
     int64_t events_max, metrics_tasks_max;
     char *default_pid_mode, *default_ipc_mode, *denied_host_uids, *denied_host_gids, *ambient_caps;
-    bool no_pivot_root, stop_tasks_on_shutdown;
+    bool no_pivot_root, allow_seccomp_unconfined, stop_tasks_on_shutdown;
     char *default_network_mode, *cni_path, *cni_config_dir, *bridge_name, *bridge_subnet;
     struct config_list network_modes;
     struct config_list allow_caps, user_denylist;
-    struct config_map chroot_env;
+    struct config_map chroot_env, seccomp_profiles;
     int64_t memory_total_mb, cpu_total_compute, reserved_memory, reserved_cpu, max_tasks, max_queued;
     int64_t gc_interval, gc_min_age, gc_max_age, gc_max_allocs, gc_disk_usage_threshold, gc_inode_usage_threshold,
         gc_parallel_destroys;

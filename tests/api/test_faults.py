@@ -6,8 +6,8 @@ import pytest
 from conftest import ROOT, Daemon
 
 STEPS = ["network", "mount_propagation", "rootfs", "volumes", "network_files", "volume_mounts", "dev", "proc", "sys",
-         "pivot_root", "hostname", "oom_score_adj",
-         "work_dir", "command", "rlimits", "groups", "capabilities", "no_new_privs", "signals", "close_fds", "verify", "execve"]
+         "pivot_root", "hostname", "oom_score_adj", "work_dir", "command", "rlimits", "groups", "capabilities",
+         "no_new_privs", "signals", "close_fds", "verify", "seccomp", "execve"]
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +28,7 @@ def test_a_failed_step_is_named_and_leaves_nothing(faulty, step):
 
 
 SESSION_STEPS = ["close_fds", "oom_score_adj", "namespaces", "command", "terminal", "rlimits", "groups", "capabilities",
-                 "no_new_privs", "work_dir", "spawn", "signals", "verify", "execve"]
+                 "no_new_privs", "work_dir", "spawn", "signals", "verify", "seccomp", "execve"]
 
 
 @pytest.mark.parametrize("step", SESSION_STEPS)
