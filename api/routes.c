@@ -13,7 +13,7 @@ const struct route api_routes[] = {
     {"POST", "/v1/tasks/{id}/restart", task_restart, ROLE_OPERATOR, "", true},
     {"POST", "/v1/tasks/{id}/pause", task_pause, ROLE_OPERATOR, "", true},
     {"POST", "/v1/tasks/{id}/resume", task_resume, ROLE_OPERATOR, "", true},
-    {"GET", "/v1/tasks/{id}/logs", task_logs, ROLE_OPERATOR, "stream follow tail", false},
+    {"GET", "/v1/tasks/{id}/logs", task_logs, ROLE_OPERATOR, "stream follow tail since cursor format", false},
     {"GET", "/v1/attributes", attributes_list, ROLE_MONITOR, "", false},
     {"GET", "/v1/attributes/{name}", attributes_get, ROLE_MONITOR, "", false},
     {"GET", "/v1/driver", driver_get, ROLE_MONITOR, "", false},

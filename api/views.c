@@ -61,6 +61,7 @@ struct json *task_view(const struct task *t)
     else if (t->status.exit.finished_at > 0)
         json_set(j, "last_exit", exit_view(t));
     json_set_int(j, "restarts", t->status.restarts);
+    json_set_int(j, "log_bytes_lost", (int64_t)t->status.log_lost);
     if (t->state == TASK_RESTARTING)
         set_time(j, "next_start_at", t->status.next_start_at);
     if (t->state == TASK_FAILED)

@@ -59,6 +59,7 @@ struct run_status {
     uint32_t restarts;     /* starts after the first */
     int64_t next_start_at; /* RUN_RESTARTING: CLOCK_REALTIME, ns */
     int64_t ended_boot_ms; /* CLOCK_BOOTTIME of the boot in boot_id */
+    uint64_t log_lost;     /* bytes of output that the disk did not take */
 };
 
 /* server -> supervisor */
