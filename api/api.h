@@ -3,10 +3,12 @@
 #define CLOISTER_API_API_H
 
 #include "server/router.h"
+#include "tasks/logwatch.h"
 #include "tasks/registry.h"
 
 struct api {
     struct registry *registry;
+    struct logwatch *logwatch; /* tells who follows a log that it has grown */
     struct json *config; /* for GET /v1/config */
     const char *openapi; /* text of openapi.yaml, embedded */
     size_t openapi_len;

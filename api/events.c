@@ -311,7 +311,7 @@ static void reply_events(struct request *q, const char *task)
         feed_start(&r->feed, id);
         r->watch = events_watch(r->registry, on_event, r);
     }
-    feed_reply(&r->feed, (struct stream){on_read, r});
+    feed_reply(&r->feed, (struct stream){.read = on_read, .arg = r});
 }
 
 void events_list(struct request *q)

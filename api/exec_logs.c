@@ -89,5 +89,5 @@ void execs_logs(struct request *q)
         return;
     }
     request_on_end(q, on_end, r);
-    reply_stream(q, 200, "text/plain; charset=utf-8", (struct stream){on_read, r});
+    reply_stream(q, 200, "text/plain; charset=utf-8", (struct stream){.read = on_read, .arg = r});
 }

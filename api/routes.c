@@ -13,7 +13,7 @@ const struct route api_routes[] = {
     {"POST", "/v1/tasks/{id}/restart", task_restart, ROLE_OPERATOR, "", true},
     {"POST", "/v1/tasks/{id}/pause", task_pause, ROLE_OPERATOR, "", true},
     {"POST", "/v1/tasks/{id}/resume", task_resume, ROLE_OPERATOR, "", true},
-    {"GET", "/v1/tasks/{id}/logs", task_logs, ROLE_OPERATOR, "stream follow tail", false},
+    {"GET", "/v1/tasks/{id}/logs", task_logs, ROLE_OPERATOR, "stream follow tail since cursor format", false},
     {"GET", "/v1/tasks/{id}/exec", task_exec_open, ROLE_OPERATOR, "command arg tty rows cols user work_dir", false},
     {"POST", "/v1/tasks/{id}/exec", task_exec, ROLE_OPERATOR, "", true},
     {"GET", "/v1/tasks/{id}/execs", execs_list, ROLE_OPERATOR, "", false},

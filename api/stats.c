@@ -231,7 +231,7 @@ static void follow(struct request *q, const struct task *t, enum feed_format for
     feed_open(&f->feed, q, format);
     f->subscription = registry_subscribe(f->registry, on_change, f);
     request_on_end(q, follower_free, f);
-    feed_reply(&f->feed, (struct stream){on_read, f});
+    feed_reply(&f->feed, (struct stream){.read = on_read, .arg = f});
 }
 
 void task_stats(struct request *q)

@@ -106,6 +106,7 @@ struct json *task_view(const struct task *t)
         json_set_string(disk, "mode", disk_mode_name((enum disk_mode)t->status.disk_mode));
         json_set(j, "disk", disk);
     }
+    json_set_int(j, "log_bytes_lost", (int64_t)t->status.log_lost);
     if (t->state == TASK_RESTARTING)
         set_time(j, "next_start_at", t->status.next_start_at);
     if (t->state == TASK_FAILED)

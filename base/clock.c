@@ -52,6 +52,74 @@ static bool is_digit(char c)
     return c >= '0' && c <= '9';
 }
 
+/* Digits of a number of exactly n; -1 when there are fewer. */
+static int fixed(const char **p, int n)
+{
+    int value = 0;
+
+    for (; n > 0; n--, (*p)++) {
+        if (!is_digit(**p))
+            return -1;
+        value = value * 10 + (**p - '0');
+    }
+    return value;
+}
+
+static bool skip(const char **p, const char *any)
+{
+    if (!**p || !strchr(any, **p))
+        return false;
+    (*p)++;
+    return true;
+}
+
+/* "Z", "+02:00" to seconds east of UTC. */
+static int parse_offset(const char **p, int *seconds)
+{
+    int sign = **p == '-' ? -1 : 1;
+
+    *seconds = 0;
+    if (skip(p, "Zz"))
+        return 0;
+    if (!skip(p, "+-"))
+        return -1;
+    int h = fixed(p, 2), colon = skip(p, ":"), m = fixed(p, 2);
+    *seconds = sign * (h * 3600 + m * 60);
+    return h >= 0 && h <= 23 && colon && m >= 0 && m <= 59 ? 0 : -1;
+}
+
+int clock_parse(const char *text, int64_t *real_ns)
+{
+    static const int days[] = {31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31};
+    const char *p = text;
+    int64_t fraction = 0, unit = 100000000;
+    int offset;
+    struct tm t = {.tm_year = fixed(&p, 4) - 1900};
+    bool ok = skip(&p, "-");
+
+    t.tm_mon = fixed(&p, 2) - 1;
+    ok = skip(&p, "-") && ok;
+    t.tm_mday = fixed(&p, 2);
+    ok = skip(&p, "Tt ") && ok;
+    t.tm_hour = fixed(&p, 2);
+    ok = skip(&p, ":") && ok;
+    t.tm_min = fixed(&p, 2);
+    ok = skip(&p, ":") && ok;
+    t.tm_sec = fixed(&p, 2);
+    if (skip(&p, ".")) {
+        ok = ok && is_digit(*p);
+        for (; is_digit(*p); p++, unit /= 10)
+            fraction += (*p - '0') * unit;
+    }
+    ok = parse_offset(&p, &offset) == 0 && ok && !*p;
+    if (!ok || t.tm_year < 70 || t.tm_year > 300 || t.tm_mon < 0 || t.tm_mon > 11 || t.tm_mday < 1 ||
+        t.tm_mday > days[t.tm_mon] || t.tm_hour < 0 || t.tm_hour > 23 || t.tm_min < 0 || t.tm_min > 59 ||
+        t.tm_sec < 0 || t.tm_sec > 60)
+        return -1;
+    *real_ns = ((int64_t)timegm(&t) - offset) * 1000000000 + fraction;
+    return 0;
+}
+
 /* One "12.5m"; advances *p. Locale-free on purpose. */
 static int parse_part(const char **p, double *ms)
 {

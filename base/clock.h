@@ -12,6 +12,8 @@ int64_t clock_mono_ms(void); /* CLOCK_BOOTTIME, ms */
 int64_t clock_mono_ns(void); /* CLOCK_MONOTONIC, ns: for measuring */
 /* RFC 3339 with nanoseconds and Z. */
 void clock_format(int64_t real_ns, char out[CLOCK_TEXT]);
+/* An RFC 3339 time ("2026-11-27T14:03:19.35Z", any offset) to ns since the epoch. 0, or -1 when it is none. */
+int clock_parse(const char *text, int64_t *real_ns);
 /* "500ms", "5s", "1.5h", "1h30m" (units ns us ms s m h, Go's time.ParseDuration) to ms. 0, or -1 when it is none,
  * negative, or beyond ten years. */
 int duration_parse(const char *text, int64_t *ms);

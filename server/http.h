@@ -44,6 +44,7 @@ void reply_header(struct request *q, const char *name, const char *value);
 struct stream {
     ssize_t (*read)(void *arg, char *out, size_t cap);
     void *arg;
+    uint64_t length; /* known beforehand; 0: it is not. An end before it cuts the connection */
 };
 void reply_stream(struct request *q, int status, const char *content_type, struct stream s);
 void request_wake(struct request *q);

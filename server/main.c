@@ -104,6 +104,7 @@ static int serve(struct daemon *d, struct loop *loop, struct service *service)
     struct router router = {.routes = api_routes};
     struct api api = {
         .registry = service->registry,
+        .logwatch = logwatch_new(loop),
         .config = config_json(&d->config),
         .openapi = openapi_text,
         .openapi_len = (size_t)(openapi_text_end - openapi_text),
@@ -133,6 +134,7 @@ static int serve(struct daemon *d, struct loop *loop, struct service *service)
     } else {
         log_error("cannot serve: %s", e.detail);
     }
+    logwatch_free(api.logwatch);
     json_free(api.config);
     return rc;
 }
@@ -177,6 +179,7 @@ static int server_main(void *arg, int launcher_sock)
     };
     int rc = 1;
 
+    setup_file_limit();
     if (!loop || watch_signals(loop, &service) < 0) {
         log_error("cannot make the event loop: %s", e.detail);
         return 1;

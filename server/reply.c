@@ -82,6 +82,7 @@ static const char *title_of(int status)
         {412, "Precondition Failed"},
         {413, "Content Too Large"},
         {415, "Unsupported Media Type"},
+        {416, "Range Not Satisfiable"},
         {417, "Expectation Failed"},
         {422, "Unprocessable Content"},
         {426, "Upgrade Required"},
@@ -157,13 +158,10 @@ static ssize_t on_read(void *arg, uint64_t pos, char *out, size_t cap)
 
 void reply_stream(struct request *q, int status, const char *content_type, struct stream s)
 {
-    if (strcmp(q->method, "HEAD") == 0) {
-        give(q, status, content_type, from_buffer(xcalloc(1, 1), 0));
-        return;
-    }
     q->stream = s;
-    q->streaming = true;
-    struct MHD_Response *r = MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, 16384, on_read, q, NULL);
+    q->streaming = true; /* to HEAD libmicrohttpd sends the same headers, and never asks for the bytes */
+    struct MHD_Response *r =
+        MHD_create_response_from_callback(s.length > 0 ? s.length : MHD_SIZE_UNKNOWN, 16384, on_read, q, NULL);
     if (!r)
         abort();
     give(q, status, content_type, r);

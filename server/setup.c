@@ -7,6 +7,7 @@
 #include <pwd.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -15,6 +16,7 @@
 #include "base/buf.h"
 #include "base/cleanup.h"
 #include "base/file.h"
+#include "base/log.h"
 #include "isolation/caps.h"
 #include "isolation/seccomp.h"
 #include "server/setup_roots.h"
@@ -237,4 +239,15 @@ int setup_tcp(const char *listen_on, int *out, struct err *e)
         return err_set(e, 400, "config", "listen: cannot listen on %s: %s", listen_on, strerror(errno));
     *out = take_fd(&fd);
     return 0;
+}
+
+void setup_file_limit(void)
+{
+    struct rlimit r;
+
+    if (getrlimit(RLIMIT_NOFILE, &r) < 0)
+        return;
+    r.rlim_cur = r.rlim_max;
+    if (setrlimit(RLIMIT_NOFILE, &r) < 0)
+        log_warn("cannot raise the limit of open files: %s", strerror(errno));
 }

@@ -26,4 +26,7 @@ int setup_tcp(const char *listen_on, int *fd, struct err *e);
 /* Of an AF_INET or AF_INET6 address: 127.0.0.0/8 or ::1. */
 bool setup_is_loopback(const struct sockaddr_storage *a);
 
+/* A client that follows a log takes up to six fds: as many as the hard limit allows. */
+void setup_file_limit(void);
+
 #endif

@@ -63,6 +63,7 @@ struct run_status {
     int64_t ended_boot_ms;          /* CLOCK_BOOTTIME of the boot in boot_id */
     int64_t root_files, root_bytes; /* of a root that is copied: so far, and then in all */
     struct net_status network;
+    uint64_t log_lost; /* bytes of output that the disk did not take */
 };
 
 /* server -> supervisor */

@@ -5,6 +5,7 @@
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
@@ -51,6 +52,17 @@ static int open_input(const char *text)
     return take_fd(&fd);
 }
 
+/* For tests: segments of CLOISTER_SEGMENT_BYTES, in builds with -DCLOISTER_FAULTS=ON only. */
+static int64_t segment_size(const struct spec *s)
+{
+#ifdef CLOISTER_FAULTS
+    for (size_t i = 0; i < s->env.n; i++)
+        if (strcmp(s->env.v[i].key, "CLOISTER_SEGMENT_BYTES") == 0)
+            return strtoll(s->env.v[i].value, NULL, 10);
+#endif
+    return s->logs.max_file_size << 20;
+}
+
 static int stdio_open(struct supervision *s, struct stdio *io, struct err *e)
 {
     memset(io, 0xff, sizeof(*io)); /* all -1 */
@@ -60,7 +72,7 @@ static int stdio_open(struct supervision *s, struct stdio *io, struct err *e)
         return err_step(e, "stdio", errno, "cannot make the task's standard streams");
     for (int i = 0; i < 2; i++) {
         struct capture *c = &s->capture[i];
-        uint64_t cursor = c->cursor, lost = c->lost; /* go on from run to run */
+        uint64_t cursor = c->cursor, file_start = c->file_start, lost = c->lost; /* go on from run to run */
 
         /* The task may open /dev/stdout by name, so the pipe belongs to its user. */
         if (fchown(io->out[i][1], s->sandbox.who.uid, s->sandbox.who.gid) < 0 ||
@@ -71,11 +83,13 @@ static int stdio_open(struct supervision *s, struct stdio *io, struct err *e)
             .dir_fd = s->logs_dir_fd,
             .stream = i == 0 ? "stdout" : "stderr",
             .cursor = cursor,
+            .file_start = file_start,
             .lost = lost,
-            .max_size = s->spec.logs.max_file_size << 20,
+            .max_size = segment_size(&s->spec),
             .max_files = s->spec.logs.max_files,
             .gid = s->args->policy->server_gid,
             .disabled = s->spec.logs.disabled,
+            .order = &s->log_order,
         };
         if (capture_open(c, e) < 0)
             return -1;

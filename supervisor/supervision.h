@@ -34,6 +34,8 @@ struct supervision {
     int64_t told_ms;               /* when it was last told of */
     struct client clients[CLIENTS_MAX];
     struct capture capture[2];
+    struct capture_order log_order;
+    int64_t lost_told_ms; /* CLOCK_BOOTTIME; when status.log_lost was last told in between */
     bool main_reaped, has_cgroup, has_dirs;
     int wait_status;
     struct loop_source *child_source; /* the watch of signal_fd */

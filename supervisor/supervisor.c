@@ -21,7 +21,7 @@
 #include "supervisor/record.h"
 #include "supervisor/session.h"
 
-enum { RECORD_RETRY_MS = 1000, TRIM_AFTER_MS = 500 };
+enum { RECORD_RETRY_MS = 1000, TRIM_AFTER_MS = 500, LOST_TELL_MS = 1000 };
 
 /* Only the standard streams and our few fds stay, from 3 on: nothing of the launcher's can reach the task. The program
  * of the device policy and the template are -1 where there is none. */
@@ -64,6 +64,7 @@ static void describe_end(struct supervision *s)
     x->started_at = s->status.started_at;
     x->finished_at = clock_real_ns();
     s->status.ended_boot_ms = clock_mono_ms();
+    s->status.log_lost = s->capture[0].lost + s->capture[1].lost;
     cgroup_usage(s->args->cgroups, s->args->id, &x->usage);
     x->oom_killed = x->usage.oom_kills > 0;
     const char *reason = s->kill_reason    ? s->kill_reason
@@ -110,8 +111,8 @@ static void on_end(struct supervision *s)
     for (int i = 0; i < 2; i++) { /* all writers are gone: what the pipe still holds is the last of the output */
         loop_remove(s->capture[i].source);
         s->capture[i].source = NULL;
-        for (int turns = 0; s->capture[i].pipe_fd >= 0 && turns < 4 && capture_pump(&s->capture[i]) > 0; turns++)
-            ;
+        if (s->capture[i].pipe_fd >= 0)
+            capture_drain(&s->capture[i]);
         capture_close(&s->capture[i]);
         if (s->capture[i].pipe_fd >= 0)
             close(s->capture[i].pipe_fd);
@@ -144,17 +145,42 @@ static void on_child(void *arg, uint32_t events)
         on_end(s);
 }
 
-static void on_output(void *arg, uint32_t events)
+/* Output that the disk did not take is told while the task runs, but not all the time. */
+static void tell_lost(struct supervision *s)
 {
-    struct capture *c = arg;
+    uint64_t lost = s->capture[0].lost + s->capture[1].lost;
+    int64_t now = clock_mono_ms();
 
-    (void)events;
+    if (lost == s->status.log_lost || now - s->lost_told_ms < LOST_TELL_MS)
+        return;
+    s->status.log_lost = lost;
+    s->lost_told_ms = now;
+    control_broadcast(s);
+}
+
+static void on_output(struct supervision *s, int i)
+{
+    struct capture *c = &s->capture[i];
+
     if (capture_pump(c) == 0) {
         loop_remove(c->source);
         c->source = NULL;
         close(c->pipe_fd);
         c->pipe_fd = -1;
     }
+    tell_lost(s);
+}
+
+static void on_stdout(void *arg, uint32_t events)
+{
+    (void)events;
+    on_output(arg, 0);
+}
+
+static void on_stderr(void *arg, uint32_t events)
+{
+    (void)events;
+    on_output(arg, 1);
 }
 
 static void on_trim(void *arg, uint32_t events)
@@ -188,7 +214,7 @@ int supervision_watch(struct supervision *s)
     for (int i = 0; i < 2; i++) {
         struct capture *c = &s->capture[i];
 
-        c->source = loop_add_fd(s->loop, c->pipe_fd, EPOLLIN, on_output, c);
+        c->source = loop_add_fd(s->loop, c->pipe_fd, EPOLLIN, i == 0 ? on_stdout : on_stderr, s);
         if (!c->source)
             return -1;
     }

@@ -133,7 +133,7 @@ def test_tail_and_streams(daemon):
     task = daemon.sh("seq 1 20000; echo err >&2")
     path = f"/v1/tasks/{task['id']}/logs"
     assert daemon.get(f"{path}?stream=stdout&tail=2").body == b"19999\n20000\n"
-    assert daemon.get(f"{path}?tail=1").body == b"20000\nerr\n"
+    assert daemon.get(f"{path}?tail=2").body == b"20000\nerr\n"
     assert daemon.get(f"{path}?stream=stderr").body == b"err\n"
     assert daemon.get(f"{path}?stream=stdout&tail=0").body == b""
     assert len(daemon.get(f"{path}?stream=stdout").body.split()) == 20000
