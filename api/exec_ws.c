@@ -321,7 +321,8 @@ static struct console *console_new(struct request *q)
 
     c->q = q;
     c->loop = request_loop(q);
-    c->file[0].fd = c->file[1].fd = -1;
+    for (int i = 0; i < 2; i++)
+        logfile_init(&c->file[i], "", ""); /* nothing is open yet */
     return c;
 }
 
