@@ -257,33 +257,32 @@ static int run_plugin(const struct cni_attachment *a, const char *command, const
     const char *const argv[] = {path, NULL};
     const char *const envp[] = {verb, id, netns, dirs, "CNI_IFNAME=" CNI_IFNAME, "PATH=" CNI_TOOL_PATH, NULL};
 
-    if (run_program(path, argv, envp, input, CNI_TIMEOUT_MS, r) < 0)
+    if (run_program(path, argv, envp, input, a->policy->cni_timeout_ms, r) < 0)
         return err_step(e, "network", errno, "the CNI plugin %s did not end its %s", type, command);
     if (!WIFEXITED(r->status) || WEXITSTATUS(r->status) != 0)
         return plugin_failed(type, command, r, e);
     return 0;
 }
 
-int cni_add(const struct cni_attachment *a, struct json **result, struct err *e)
+int cni_add(const struct cni_attachment *a, int (*done)(void *arg, const struct json *result, bool last, struct err *e),
+            void *arg, struct err *e)
 {
-    _cleanup_json_ struct json *last = NULL;
+    _cleanup_json_ struct json *result = NULL;
 
-    *result = NULL;
     for (const struct json *m = json_first(json_get(a->conflist, "plugins")); m; m = json_next(m)) {
         _cleanup_run_ struct run_output r = {0};
         struct err inner = {0};
 
-        if (run_plugin(a, "ADD", m, last, &r, e) < 0)
+        if (run_plugin(a, "ADD", m, result, &r, e) < 0)
             return -1;
-        struct json *j = r.out.data ? json_parse(r.out.data, r.out.len, &inner) : NULL;
-        json_free(last);
-        last = j;
-        if (!last || json_type(last) != JSON_OBJECT)
+        json_free(result);
+        result = r.out.data ? json_parse(r.out.data, r.out.len, &inner) : NULL;
+        if (!result || json_type(result) != JSON_OBJECT)
             return err_step(e, "network", EBADMSG, "the CNI plugin %s gave no result%s%.120s",
                             json_string(json_get(m, "type")), inner.status ? ": " : "", inner.detail);
+        if (done(arg, result, !json_next(m), e) < 0)
+            return -1;
     }
-    *result = last;
-    last = NULL;
     return 0;
 }
 

@@ -6,8 +6,6 @@
 #include "base/json.h"
 #include "isolation/policy.h"
 
-enum { CNI_TIMEOUT_MS = 10000 }; /* for each run of a plugin, which is then killed */
-
 #define CNI_IFNAME "eth0" /* of the interface in the task's namespace */
 
 #define CNI_TOOL_PATH "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin" /* PATH of plugins */
@@ -30,10 +28,13 @@ struct json *cni_conflist(const struct policy *p, struct err *e);
 int cni_check(const struct policy *p, const struct json *conflist, struct err *e);
 /* Whether a plugin of it takes port mappings. */
 bool cni_maps_ports(const struct json *conflist);
-/* Runs ADD. The last result is *result, the caller's. A plugin that fails, gives no result or takes too long: step
- * "network" with its name and its words; the caller must run cni_del then too. */
-int cni_add(const struct cni_attachment *a, struct json **result, struct err *e);
-/* Runs DEL in reverse order, all of them also when one fails. result may be NULL. */
+/* Runs ADD. After each plugin done is called with its result, which stays ours, and whether it is the last one; it may
+ * fail with e. A plugin that fails, gives no result or takes longer than the policy's time: step "network" with its
+ * name and its words; the caller must run cni_del then too. */
+int cni_add(const struct cni_attachment *a, int (*done)(void *arg, const struct json *result, bool last, struct err *e),
+            void *arg, struct err *e);
+/* Runs DEL in reverse order, all of them also when one fails. result: the last one that ADD came to, or NULL; by it
+ * some plugins know what they have to undo. */
 int cni_del(const struct cni_attachment *a, const struct json *result, struct err *e);
 /* fn for the type of each plugin, those for addresses (IPAM) too. Stops at the first that is not 0, and returns it. */
 int cni_each_type(const struct json *conflist, int (*fn)(void *arg, const char *type), void *arg);

@@ -70,7 +70,8 @@ static int lock_bridge(const struct policy *p)
     return take_fd(&fd);
 }
 
-/* cni.json: {"id", "conflist", "ports"?, "result"?}. Without a result the attachment was begun and not finished. */
+/* cni.json: {"id", "conflist", "ports"?, "result"?, "attached"?}. result is that of the last plugin that has run;
+ * without "attached" it was not the last of all: the attachment was begun and not finished. */
 static struct json *read_state(const struct netns *ns)
 {
     _cleanup_free_ char *text = NULL;
@@ -172,9 +173,28 @@ static int adopt(const struct json *result, struct network *n, const struct netw
     return 0;
 }
 
+struct attaching {
+    const struct netns *ns;
+    const struct json *begun; /* the state before the first plugin */
+    struct net_status *status;
+};
+
+static int on_result(void *arg, const struct json *result, bool last, struct err *e)
+{
+    struct attaching *a = arg;
+    _cleanup_json_ struct json *state = json_dup(a->begun);
+
+    json_set(state, "result", json_dup(result));
+    if (last) {
+        json_set_bool(state, "attached", true);
+        read_result(result, a->status);
+    }
+    return write_state(a->ns, state, e);
+}
+
 static int attach(struct netns *ns, struct network *n, const struct network_spec *s, const char *id, struct err *e)
 {
-    _cleanup_json_ struct json *state = json_object(), *result = NULL;
+    _cleanup_json_ struct json *state = json_object();
     _cleanup_close_ int lock = lock_bridge(ns->policy);
 
     if (lock < 0)
@@ -192,12 +212,9 @@ static int attach(struct netns *ns, struct network *n, const struct network_spec
         ports_release(ns->policy, ns->key);
         return -1;
     }
+    struct attaching progress = {.ns = ns, .begun = state, .status = &n->status};
     struct cni_attachment a = attachment(ns, state);
-    if (cni_add(&a, &result, e) < 0)
-        return -1;
-    read_result(result, &n->status);
-    json_set(state, "result", json_dup(result));
-    return write_state(ns, state, e);
+    return cni_add(&a, on_result, &progress, e);
 }
 
 /* Attaches the namespace unless it is. alone: nobody else is in it, so that it goes with a failure. */
@@ -207,7 +224,7 @@ static int join_bridge(struct netns *ns, struct network *n, const struct network
     _cleanup_json_ struct json *state = read_state(ns);
     struct err later = {0};
 
-    if (state && json_get(state, "result"))
+    if (state && json_get(state, "attached"))
         return adopt(json_get(state, "result"), n, s, e);
     if (state && detach(ns, e) < 0) /* somebody's that failed */
         return -1;

@@ -49,6 +49,7 @@ struct policy {
     unsigned network_modes;     /* bit n = enum net_mode n is allowed */
     char *cni_path;             /* directories of CNI plugins, separated by ':' */
     char *cni_config_dir;       /* may hold cloister.conflist, which then replaces the default */
+    int64_t cni_timeout_ms;     /* for each run of a plugin, which is then killed */
     char *bridge_name, *bridge_subnet;
     uid_t server_uid; /* never a task's */
     gid_t server_gid; /* owns what the server may read; never a task's */

@@ -59,6 +59,7 @@ static const struct option options[] = {
      "directories of CNI plugins"},
     {"client", "cni_config_dir", K_STRING, AT(cni_config_dir), "/etc/cloister/cni", 0, 0, NULL,
      "where a cloister.conflist of the operator's may be"},
+    {"client", "cni_timeout", K_INT, AT(cni_timeout), "10", 1, 600, NULL, "seconds for each run of a CNI plugin"},
     {"client", "bridge_name", K_STRING, AT(bridge_name), "cloister0", 0, 0, NULL, "network interface of mode bridge"},
     {"client", "bridge_subnet", K_STRING, AT(bridge_subnet), "172.27.64.0/20", 0, 0, NULL, "addresses in mode bridge"},
     {"client", "user_denylist", K_LIST, AT(user_denylist), "root", 0, 0, NULL, "accounts that no task may have"},

@@ -28,6 +28,7 @@ struct config {
     bool no_pivot_root, allow_seccomp_unconfined, stop_tasks_on_shutdown;
     char *default_network_mode, *cni_path, *cni_config_dir, *bridge_name, *bridge_subnet;
     struct config_list network_modes;
+    int64_t cni_timeout;
     struct config_list allow_caps, user_denylist;
     struct config_map chroot_env, seccomp_profiles;
     int64_t memory_total_mb, cpu_total_compute, reserved_memory, reserved_cpu, max_tasks, max_queued;

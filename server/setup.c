@@ -99,6 +99,7 @@ static int network_policy(const struct config *c, struct policy *p, struct err *
         return err_set(e, 400, "config", "bridge_subnet: \"%s\" is no address/prefix", c->bridge_subnet);
     if (!all_absolute(c->cni_path))
         return err_set(e, 400, "config", "cni_path: \"%s\" is no list of absolute paths", c->cni_path);
+    p->cni_timeout_ms = c->cni_timeout * 1000;
     p->cni_path = c->cni_path;
     p->cni_config_dir = c->cni_config_dir;
     p->bridge_name = c->bridge_name;
