@@ -40,12 +40,13 @@ static int read_state(struct cap_state *s)
     for (int i = 0; i < CAP_BITS; i++) {
         int in_bounds = prctl(PR_CAPBSET_READ, i, 0, 0, 0);
 
-        if (in_bounds < 0) /* the kernel knows no more */
-            break;
-        if (in_bounds)
-            s->bounding |= bit(i);
-        if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_IS_SET, i, 0, 0) == 1)
-            s->ambient |= bit(i);
+        if (in_bounds < 0) /* EINVAL: the kernel knows no more */
+            return errno == EINVAL ? 0 : -1;
+        int in_ambient = prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_IS_SET, i, 0, 0);
+        if (in_ambient < 0)
+            return -1;
+        s->bounding |= in_bounds ? bit(i) : 0;
+        s->ambient |= in_ambient ? bit(i) : 0;
     }
     return 0;
 }
@@ -54,7 +55,7 @@ uint64_t caps_kernel(void)
 {
     uint64_t set = 0;
 
-    for (int i = 0; i < CAP_BITS && prctl(PR_CAPBSET_READ, i, 0, 0, 0) >= 0; i++)
+    for (int i = 0; i < CAP_BITS && (prctl(PR_CAPBSET_READ, i, 0, 0, 0) >= 0 || errno != EINVAL); i++)
         set |= bit(i);
     return set;
 }
@@ -66,10 +67,9 @@ uint64_t caps_held(void)
     return read_state(&s) < 0 ? 0 : s.permitted & s.bounding;
 }
 
-uint64_t caps_parse(const char *name)
+/* kernel: the capabilities that it has, which takes a call for each to find out. */
+static uint64_t parse(uint64_t kernel, const char *name)
 {
-    uint64_t kernel = caps_kernel();
-
     if (strcasecmp(name, "all") == 0)
         return kernel;
     if (strncasecmp(name, "cap_", 4) == 0)
@@ -83,13 +83,18 @@ uint64_t caps_parse(const char *name)
     return 0;
 }
 
+uint64_t caps_parse(const char *name)
+{
+    return parse(caps_kernel(), name);
+}
+
 uint64_t caps_default(void)
 {
     static const char *const names[] = {CAPS_DEFAULT_NAMES};
-    uint64_t set = 0;
+    uint64_t set = 0, kernel = caps_kernel();
 
     for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
-        set |= caps_parse(names[i]);
+        set |= parse(kernel, names[i]);
     return set;
 }
 
@@ -138,9 +143,12 @@ static int check_added(uint64_t set, const char *name, size_t i, uint64_t allow,
 
 int caps_compute(const struct spec *s, uint64_t allow, uint64_t *result, uint64_t *added, struct err *e)
 {
-    uint64_t held = caps_held();
     uint64_t drop = 0, add = 0, set;
+    struct cap_state own;
 
+    if (read_state(&own) < 0)
+        return err_step(e, "capabilities", errno, "cannot read our own");
+    uint64_t held = own.permitted & own.bounding;
     for (size_t i = 0; i < s->cap_drop.n; i++) {
         if (parse_field("cap_drop", i, s->cap_drop.v[i], &set, e) < 0)
             return -1;

@@ -123,7 +123,7 @@ static rlim_t kernel_value(int64_t v)
 
 int rlimits_check(const struct rlimits *r, struct err *e)
 {
-    bool may_raise = caps_held() & (uint64_t)1 << CAP_SYS_RESOURCE;
+    bool may_raise = r->n == 0 || caps_held() & (uint64_t)1 << CAP_SYS_RESOURCE;
 
     for (size_t i = 0; i < r->n && !may_raise; i++) {
         char pointer[RECORD_POINTER];

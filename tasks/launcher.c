@@ -39,12 +39,13 @@ static void on_launcher(void *arg, uint32_t events)
             log_warn("a reply of the launcher is not understood");
         return;
     }
-    log_error("the launcher is gone: no task can be started or removed");
+    log_error("the launcher is gone, or hears no more: ending, to be started again by it or the service manager");
     r->launcher_gone = true;
     loop_remove(r->launcher_source);
     r->launcher_source = NULL;
     err_set(&e, 503, "launcher_unavailable", "the launcher is gone");
     removal_fail_all(r, &e);
+    loop_stop(r->config.loop, 1);
 }
 
 int launcher_watch(struct registry *r, struct err *e)
