@@ -107,7 +107,7 @@ static int make_mount_point(struct layer *l, const char *rel, const struct pair 
     _cleanup_close_ int src = open(l->src, O_PATH | O_DIRECTORY | O_CLOEXEC);
     _cleanup_close_ int there = src < 0 ? -1 : root_open(src, rel, O_PATH | O_NOFOLLOW);
 
-    if (kind == SOURCE_MISSING || kind == SOURCE_OTHER || there >= 0)
+    if (kind == SOURCE_ERROR || kind == SOURCE_MISSING || kind == SOURCE_OTHER || there >= 0)
         return 0;
     if (kind == SOURCE_LINK && readlink(mapped->key, target, sizeof(target) - 1) < 0)
         return -1;

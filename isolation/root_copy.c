@@ -62,6 +62,8 @@ static int copy_source(struct copy *c, const struct pair *p, int root_fd)
     const char *name;
     enum source_kind kind = rootfs_source(p, real, &st);
 
+    if (kind == SOURCE_ERROR)
+        return -1;
     if (kind == SOURCE_MISSING)
         return 0;
     if (kind == SOURCE_LINK)

@@ -10,14 +10,20 @@
 #include "base/cleanup.h"
 #include "isolation/steps.h"
 
+/* A source that cannot be examined must not be left out in silence. */
+static enum source_kind missing_or_error(void)
+{
+    return errno == ENOENT || errno == ENOTDIR ? SOURCE_MISSING : SOURCE_ERROR;
+}
+
 enum source_kind rootfs_source(const struct pair *p, char real[PATH_MAX], struct stat *st)
 {
     if (lstat(p->key, st) < 0)
-        return SOURCE_MISSING;
+        return missing_or_error();
     if (S_ISLNK(st->st_mode) && strcmp(p->key, p->value) == 0)
         return SOURCE_LINK;
     if (!realpath(p->key, real) || stat(real, st) < 0)
-        return SOURCE_MISSING;
+        return missing_or_error();
     return S_ISDIR(st->st_mode) ? SOURCE_DIR : S_ISREG(st->st_mode) ? SOURCE_FILE : SOURCE_OTHER;
 }
 
@@ -74,6 +80,8 @@ int rootfs_place(const struct sandbox *b, size_t n, int root_fd, rootfs_show sho
     struct stat st;
 
     switch (rootfs_source(p, real, &st)) {
+    case SOURCE_ERROR:
+        return -1;
     case SOURCE_MISSING:
         return 0;
     case SOURCE_LINK:

@@ -32,10 +32,11 @@ int steps_run(const struct step *s, size_t n, struct entry *c, struct err *e);
 
 #define SANDBOX_PATH "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin" /* where the spec has no PATH */
 
-enum source_kind { SOURCE_MISSING, SOURCE_LINK, SOURCE_DIR, SOURCE_FILE, SOURCE_OTHER };
+enum source_kind { SOURCE_ERROR, SOURCE_MISSING, SOURCE_LINK, SOURCE_DIR, SOURCE_FILE, SOURCE_OTHER };
 
-/* What a chroot source is on the host. real gets its path without symbolic links (not for MISSING and LINK). A link
- * is made again where it keeps its name ("/bin" to "usr/bin"), and followed where it does not. */
+/* What a chroot source is on the host; ERROR, with errno, when that cannot be told. real gets its path without symbolic
+ * links (not for MISSING and LINK). A link is made again where it keeps its name ("/bin" to "usr/bin"), and followed
+ * where it does not. */
 enum source_kind rootfs_source(const struct pair *p, char real[PATH_MAX], struct stat *st);
 
 /* layers.c. Names that every root has, for mounts of ours; ends with NULL. */

@@ -147,21 +147,22 @@ static int clear_now(struct launcher *l, const char *id, bool files, struct err 
     return 0;
 }
 
-void clear_task(struct launcher *l, const struct launcher_request *r, int reply_sock)
+pid_t clear_task(struct launcher *l, const struct launcher_request *r, int reply_sock)
 {
     struct launcher_reply reply = {.version = PROTOCOL_VERSION, .op = r->op};
     pid_t pid = fork(); /* a large tree or a slow kill must not hold up the next launch */
 
     memcpy(reply.id, r->id, sizeof(reply.id));
     if (pid > 0)
-        return;
+        return pid;
     if (pid < 0)
         err_step(&reply.err, "launch", errno, "cannot fork");
     else if (clear_now(l, r->id, r->op == REMOVE_TASK, &reply.err) == 0)
         network_clear(l->policy, r->id);
-    msg_send(reply_sock, &reply, sizeof(reply), NULL, 0);
+    int rc = msg_send(reply_sock, &reply, sizeof(reply), NULL, 0);
     if (pid == 0)
-        _exit(0);
+        _exit(rc < 0);
+    return 0;
 }
 
 static bool supervisor_lives(const struct policy *p, const char *id)
