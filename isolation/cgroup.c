@@ -181,7 +181,7 @@ int cgroup_host_init(struct cgroup_host *h, const char *parent, struct err *e)
 static int create_v1(const struct cgroup_host *h, const char *id, const struct cg_value *v, size_t n, struct err *e)
 {
     static const enum cgroup_controller used[] = {CG_CPU,     CG_CPUACCT, CG_MEMORY, CG_PIDS,
-                                                  CG_FREEZER, CG_DEVICES, CG_IO};
+                                                  CG_FREEZER, CG_DEVICES, CG_IO,     CG_HUGETLB};
     struct cglib_value all[CG_COUNT + CG_VALUES];
     size_t count = 0;
     char path[CG_PATH];

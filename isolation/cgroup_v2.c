@@ -73,7 +73,7 @@ void cg_dir(const struct cgroup_host *h, const char *mount, const char *id, char
 size_t cg_trees(const struct cgroup_host *h, const char *mounts[CG_TREES])
 {
     static const enum cgroup_controller used[] = {CG_CPU,     CG_CPUACCT, CG_MEMORY, CG_PIDS,
-                                                  CG_FREEZER, CG_DEVICES, CG_IO};
+                                                  CG_FREEZER, CG_DEVICES, CG_IO,     CG_HUGETLB};
     size_t n = 0;
     for (size_t i = 0; i < sizeof(used) / sizeof(used[0]); i++) {
         if (h->ctl[used[i]].version != 1)

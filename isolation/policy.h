@@ -51,8 +51,8 @@ struct policy {
     char *cni_config_dir;       /* may hold cloister.conflist, which then replaces the default */
     int64_t cni_timeout_ms;     /* for each run of a plugin, which is then killed */
     char *bridge_name, *bridge_subnet;
-    uid_t server_uid; /* never a task's */
-    gid_t server_gid; /* owns what the server may read; never a task's */
+    uid_t server_uid;               /* never a task's */
+    gid_t server_gid;               /* owns what the server may read; never a task's */
     struct seccomp_policy *seccomp; /* filters by name; owned */
 };
 
