@@ -9,8 +9,8 @@
 struct api {
     struct registry *registry;
     struct logwatch *logwatch; /* tells who follows a log that it has grown */
-    struct json *config; /* for GET /v1/config */
-    const char *openapi; /* text of openapi.yaml, embedded */
+    struct json *config;       /* for GET /v1/config */
+    const char *openapi;       /* text of openapi.yaml, embedded */
     size_t openapi_len;
     const char *version;
     int64_t started_at;        /* ns */

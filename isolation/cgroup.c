@@ -113,6 +113,19 @@ static int make_parts(const struct cgroup_host *h, struct err *e)
     return 0;
 }
 
+/* 0, or -1 with errno. One that is another user's, or takes no processes, is as good as none. */
+static int make_parent(const char *mount, const char *dir)
+{
+    if (mkdir(dir, DIR_MODE) < 0 && (errno != EEXIST || access(dir, W_OK) < 0))
+        return -1;
+    seed_cpuset(mount, dir);
+    if (cg_v2_takes_processes(dir))
+        return 0;
+    rmdir(dir);
+    errno = EOPNOTSUPP;
+    return -1;
+}
+
 static int make_parents(struct cgroup_host *h, struct err *e)
 {
     const char *mounts[CG_TREES];
@@ -122,18 +135,16 @@ static int make_parents(struct cgroup_host *h, struct err *e)
         snprintf(copies[i], sizeof(copies[i]), "%s", mounts[i]);
     for (size_t i = 0; i < n; i++) {
         cg_dir(h, copies[i], NULL, dir);
-        int made = mkdir(dir, DIR_MODE);
-        if (made == 0 || (errno == EEXIST && access(dir, W_OK) == 0))
-            seed_cpuset(copies[i], dir);
-        else if (errno == EROFS || errno == EACCES || errno == EPERM) /* another user's is as good as none */
-            drop_tree(h, copies[i]);
-        else
+        if (make_parent(copies[i], dir) == 0)
+            continue;
+        if (errno != EROFS && errno != EACCES && errno != EPERM && errno != EOPNOTSUPP)
             return err_step(e, "cgroup_create", errno, "cannot make the control group %s", dir);
+        drop_tree(h, copies[i]);
     }
     return make_parts(h, e);
 }
 
-/* EBUSY when this process sits in a delegated group of its own, not in the root: "no internal process" rule. */
+/* What cannot be passed on to our groups is as good as absent, see enable_in of cgroup_v2.c. */
 static void enable_v2(struct cgroup_host *h)
 {
     for (int c = 0; c < CG_COUNT; c++) {
@@ -170,7 +181,7 @@ int cgroup_host_init(struct cgroup_host *h, const char *parent, struct err *e)
 static int create_v1(const struct cgroup_host *h, const char *id, const struct cg_value *v, size_t n, struct err *e)
 {
     static const enum cgroup_controller used[] = {CG_CPU,     CG_CPUACCT, CG_MEMORY, CG_PIDS,
-                                                  CG_FREEZER, CG_DEVICES, CG_IO};
+                                                  CG_FREEZER, CG_DEVICES, CG_IO,     CG_HUGETLB};
     struct cglib_value all[CG_COUNT + CG_VALUES];
     size_t count = 0;
     char path[CG_PATH];

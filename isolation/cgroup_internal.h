@@ -43,7 +43,9 @@ bool cg_name_ok(const char *text);
 void cg_v2_mount(char *out, size_t size);
 /* Whether the hierarchy's root offers the controller. */
 bool cg_v2_offers(const char *mount, enum cgroup_controller c);
-/* Passes the controller on to the groups below root and parent. 0, or -1 when the kernel refuses. */
+/* Whether processes, not only threads, can be members of dir: not in a threaded subtree (cgroups(7)). */
+bool cg_v2_takes_processes(const char *dir);
+/* Passes the controller on to the groups below root and parent. 0, or -1 when the kernel refuses or would do harm. */
 int cg_v2_enable(const struct cgroup_host *h, enum cgroup_controller c);
 
 /* cgroup_kill.c: SIGKILLs who is in the group dir, whose last component is name, or below it, and returns how many were

@@ -73,7 +73,7 @@ void cg_dir(const struct cgroup_host *h, const char *mount, const char *id, char
 size_t cg_trees(const struct cgroup_host *h, const char *mounts[CG_TREES])
 {
     static const enum cgroup_controller used[] = {CG_CPU,     CG_CPUACCT, CG_MEMORY, CG_PIDS,
-                                                  CG_FREEZER, CG_DEVICES, CG_IO};
+                                                  CG_FREEZER, CG_DEVICES, CG_IO,     CG_HUGETLB};
     size_t n = 0;
     for (size_t i = 0; i < sizeof(used) / sizeof(used[0]); i++) {
         if (h->ctl[used[i]].version != 1)
@@ -206,13 +206,29 @@ bool cg_v2_offers(const char *mount, enum cgroup_controller c)
     return lists(mount, "cgroup.controllers", cgroup_controller_name(c));
 }
 
+/* A group with members, as the root group of a container is, must not pass controllers on. The kernel refuses it for
+ * memory and io; for cpu and pids it would do it, make the group the root of a threaded subtree and all groups below
+ * unfit for processes (EOPNOTSUPP). Only the hierarchy's true root, which has no cgroup.type, is free of that. */
 static int enable_in(const char *dir, const char *name)
 {
     char text[CG_TEXT];
+    if (lists(dir, "cgroup.subtree_control", name))
+        return 0;
+    if (cg_has(dir, "cgroup.type") && cg_has_pid(dir, -1)) {
+        errno = EBUSY;
+        return -1;
+    }
     snprintf(text, sizeof(text), "+%s", name);
-    if (lists(dir, "cgroup.subtree_control", name) || cg_write(dir, "cgroup.subtree_control", text) == 0)
-        return lists(dir, "cgroup.subtree_control", name) ? 0 : -1;
-    return -1;
+    if (cg_write(dir, "cgroup.subtree_control", text) < 0)
+        return -1;
+    return lists(dir, "cgroup.subtree_control", name) ? 0 : -1;
+}
+
+bool cg_v2_takes_processes(const char *dir)
+{
+    char type[CG_TEXT];
+    return cg_read(dir, "cgroup.type", type, sizeof(type)) < 0 ||
+           (strcmp(type, "domain invalid") != 0 && strcmp(type, "threaded") != 0);
 }
 
 int cg_v2_enable(const struct cgroup_host *h, enum cgroup_controller c)
