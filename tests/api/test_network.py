@@ -218,8 +218,9 @@ def test_hosts_and_hostname_outside_mode_host(daemon):
     lines = out(daemon.sh(script, hostname="box", **net("none"))).splitlines()
     assert "127.0.0.1 localhost" in lines and "127.0.1.1 box" in lines and lines[3:5] == ["box", "box"]
     assert lines[5].split() == ["127.0.1.1", "box"]
-    host = pathlib.Path("/etc/hosts").read_text()
-    assert out(daemon.sh("cat /etc/hosts", hostname="box")) == host
+    host = pathlib.Path("/etc/hosts")
+    if host.exists():
+        assert out(daemon.sh("cat /etc/hosts", hostname="box")) == host.read_text()
 
 
 @pytest.mark.parametrize("root", ["overlay", "readonly", "copy"])
@@ -429,7 +430,7 @@ def test_the_bridge_leads_no_forged_packet_to_the_hosts_loopback(guarded):
 # plugins that fail
 
 FAKE = """#!/bin/sh
-echo "$CNI_COMMAND $(env | cut -d= -f1 | sort | tr '\\n' ' ') $(ls /proc/self/fd | tr '\\n' ' ')" >> {log}
+echo "$CNI_COMMAND" >> {dir}/log
 cat > {dir}/input.$CNI_COMMAND
 [ "$CNI_COMMAND" = DEL ] && [ -e {dir}/broken ] && exit 1
 [ "$CNI_COMMAND" = ADD ] || exit 0
@@ -442,7 +443,7 @@ class Fake:
         tmp_path.chmod(0o755)
         self.log, self.dir = tmp_path / "log", tmp_path
         plugin = tmp_path / "fake"
-        plugin.write_text(FAKE.format(log=self.log, dir=tmp_path, add=add))
+        plugin.write_text(FAKE.format(dir=tmp_path, add=add))
         plugin.chmod(plugin.stat().st_mode | stat.S_IXUSR)
         self.conf = tmp_path / "conf"
         self.conf.mkdir()
@@ -453,7 +454,7 @@ class Fake:
         return Daemon(BINARY, *flags, "--cni-path", str(self.dir), "--cni-config-dir", str(self.conf))
 
     def commands(self):
-        return [line.split()[0] for line in self.log.read_text().splitlines()]
+        return self.log.read_text().split()
 
 
 @pytest.mark.parametrize("add,errno,words", [
@@ -467,7 +468,7 @@ class Fake:
 ])
 def test_a_plugin_that_fails_is_named_and_undone(tmp_path, add, errno, words):
     fake = Fake(tmp_path, add)
-    d = fake.daemon("--cni-timeout", "2") if errno == "ETIMEDOUT" else fake.daemon()
+    d = fake.daemon("--cni-timeout", "5") if errno == "ETIMEDOUT" else fake.daemon()
     try:
         before = d.census()
         problem = refused(d, {"mode": "bridge"}, 500)
@@ -480,14 +481,16 @@ def test_a_plugin_that_fails_is_named_and_undone(tmp_path, add, errno, words):
 
 
 def test_a_plugin_gets_what_the_specification_says_and_nothing_of_ours(tmp_path):
-    fake = Fake(tmp_path, "echo '{\"cniVersion\": \"1.0.0\", \"ips\": []}'")
+    fake = Fake(tmp_path, f"env > {tmp_path}/env; ls /proc/self/fd > {tmp_path}/fds\n"
+                          "echo '{\"cniVersion\": \"1.0.0\", \"ips\": []}'")
     d = fake.daemon()
     try:
         task = d.start_task("/bin/sleep", "60", **net("bridge"))
         delete(d, task)
-        add = next(line for line in fake.log.read_text().splitlines() if line.startswith("ADD "))
-        assert set(add.split()[1:]) - {"PWD", "SHLVL", "_", "OLDPWD"} == {
-            "CNI_COMMAND", "CNI_CONTAINERID", "CNI_IFNAME", "CNI_NETNS", "CNI_PATH", "PATH", "0", "1", "2", "3"}
+        names = {line.split("=")[0] for line in (tmp_path / "env").read_text().splitlines()}
+        assert names - {"PWD", "SHLVL", "_", "OLDPWD"} == {
+            "CNI_COMMAND", "CNI_CONTAINERID", "CNI_IFNAME", "CNI_NETNS", "CNI_PATH", "PATH"}
+        assert (tmp_path / "fds").read_text().split() == ["0", "1", "2", "3"]  # 3 is the listing's own
         assert json.loads((tmp_path / "input.ADD").read_text()) == {
             "cniVersion": "1.0.0", "name": "t", "type": "fake", "own": 1}
         assert json.loads((tmp_path / "input.DEL").read_text())["prevResult"] == {"cniVersion": "1.0.0", "ips": []}
