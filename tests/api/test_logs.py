@@ -494,3 +494,21 @@ def test_a_full_disk_stops_no_task_and_is_told(logs):
         assert lost <= ended["log_bytes_lost"] <= lost + len("end\n")
     finally:
         subprocess.run(["umount", directory], check=True)
+
+
+# --- sessions ---------------------------------------------------------------------------------------------------------
+
+def test_the_log_of_a_session_has_the_same_forms(logs):
+    task = logs.start_task("/bin/sleep", "60")
+    base = f"/v1/tasks/{task['id']}"
+    script = "echo one; sleep 0.02; echo two >&2; sleep 0.02; echo three; exit 3"
+    assert logs.post(f"{base}/exec", {"command": "/bin/sh", "args": ["-c", script]}).json["exit"]["code"] == 3
+    eid = logs.get(f"{base}/execs").json["items"][0]["id"]
+    url = f"{base}/execs/{eid}/logs"
+    assert logs.get(url).body == b"one\ntwo\nthree\n" and logs.get(f"{url}?tail=2").body == b"two\nthree\n"
+    *got, end = [json.loads(line) for line in logs.get(f"{url}?follow=true&format=ndjson&cursor=o4,e0").body.splitlines()]
+    assert [(r["stream"], r["data"]) for r in got] == [("stderr", "two\n"), ("stdout", "three\n")]
+    assert end["end"] == {"state": "exited", "code": 3, "signal": None}
+    part = logs.get(f"{url}?stream=stdout", headers={"Range": "bytes=-6"})
+    assert part.status == 206 and part.body == b"three\n"
+    assert logs.request("DELETE", f"{base}?force=true").status == 204
