@@ -103,14 +103,15 @@ static void begin_merge(struct log_position *p)
 {
     uint64_t lines = 0;
 
-    for (size_t i = 0; i < p->reader->n; i++) {
+    for (size_t i = 0; i < p->reader->n; i++)
         lines += p->back[i].lines;
+    p->merging = lines > (uint64_t)p->tail;
+    p->surplus = p->merging ? lines - (uint64_t)p->tail : 0;
+    for (size_t i = 0; i < p->reader->n && p->merging; i++) {
         p->line[i] = p->reader->file[i].cursor;
         p->limit[i] = p->reader->file[i].limit;
         p->reader->file[i].limit = p->back[i].end;
     }
-    p->merging = lines > (uint64_t)p->tail;
-    p->surplus = p->merging ? lines - (uint64_t)p->tail : 0;
 }
 
 /* The file with the piece in it is moved behind its lines, as many of them as are left out. */

@@ -170,7 +170,7 @@ int log_record(struct feed *f, const struct logreader *r, const struct logpiece 
         ssize_t more = logfile_look(p->file, data, SEQUENCE_MAX);
         size_t one = more > n ? utf8_sequence((const unsigned char *)data, (size_t)more) : 0;
 
-        if (one == 0 && more <= n && !whole)
+        if (one == 0 && !whole && more > 0 && may_begin(data, (size_t)more))
             return 0;
         n = one > 0 ? (ssize_t)one : n;
     }

@@ -44,8 +44,9 @@ void reply_header(struct request *q, const char *name, const char *value);
 struct stream {
     ssize_t (*read)(void *arg, char *out, size_t cap);
     void *arg;
-    uint64_t length; /* known beforehand; 0: it is not. An end before it cuts the connection */
 };
+/* Before reply_stream: the length of the stream in bytes, when it is known. An end before it cuts the connection. */
+void reply_length(struct request *q, uint64_t length);
 void reply_stream(struct request *q, int status, const char *content_type, struct stream s);
 void request_wake(struct request *q);
 /* fn(arg) runs exactly once when the request ends for whatever reason: reply sent, client gone, daemon stopping. A

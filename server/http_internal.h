@@ -60,6 +60,7 @@ struct request {
     struct loop_source *watch;
     struct stream stream;
     bool streaming;
+    uint64_t length; /* of the stream; 0: unknown */
     upgrade_fn upgrade;
     void *upgrade_arg;
     void (*on_end)(void *arg);

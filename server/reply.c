@@ -156,12 +156,17 @@ static ssize_t on_read(void *arg, uint64_t pos, char *out, size_t cap)
     return n < 0 ? MHD_CONTENT_READER_END_OF_STREAM : n;
 }
 
+void reply_length(struct request *q, uint64_t length)
+{
+    q->length = length;
+}
+
 void reply_stream(struct request *q, int status, const char *content_type, struct stream s)
 {
     q->stream = s;
     q->streaming = true; /* to HEAD libmicrohttpd sends the same headers, and never asks for the bytes */
     struct MHD_Response *r =
-        MHD_create_response_from_callback(s.length > 0 ? s.length : MHD_SIZE_UNKNOWN, 16384, on_read, q, NULL);
+        MHD_create_response_from_callback(q->length > 0 ? q->length : MHD_SIZE_UNKNOWN, 16384, on_read, q, NULL);
     if (!r)
         abort();
     give(q, status, content_type, r);

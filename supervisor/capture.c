@@ -35,7 +35,7 @@ static int open_file(const struct capture *c, uint64_t start, bool index)
     return fd;
 }
 
-void capture_close(struct capture *c)
+static void close_segment(struct capture *c)
 {
     if (c->file_fd >= 0) {
         close(c->file_fd);
@@ -47,14 +47,16 @@ void capture_close(struct capture *c)
 static int open_segment(struct capture *c, uint64_t start)
 {
     struct stat st;
-    int file = open_file(c, start, false), index = file < 0 ? -1 : open_file(c, start, true);
+    /* The index first: a reader who finds the segment finds it too. */
+    int index = open_file(c, start, true), file = index < 0 ? -1 : open_file(c, start, false);
 
-    if (index < 0 || fstat(index, &st) < 0) {
-        if (file >= 0)
-            close(file);
+    if (file < 0 || fstat(index, &st) < 0) {
+        cleanup_close(&index);
+        cleanup_close(&file);
         return -1;
     }
-    capture_close(c);
+    close_segment(c);
+    c->losing = false;
     c->file_fd = file;
     c->index_fd = index;
     c->file_start = start;
@@ -89,6 +91,16 @@ static uint64_t oldest_kept(const struct capture *c, DIR *d)
     return starts[max - 1];
 }
 
+static void unlink_segment(const struct capture *c, uint64_t start)
+{
+    char name[SEGMENT_NAME];
+
+    for (int index = 0; index < 2; index++) {
+        segment_name(c->stream, start, index, name);
+        unlinkat(c->dir_fd, name, 0);
+    }
+}
+
 static void drop_old(const struct capture *c)
 {
     int fd = openat(c->dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -104,18 +116,8 @@ static void drop_old(const struct capture *c)
     rewinddir(d);
     for (const struct dirent *e; keep > 0 && (e = readdir(d));)
         if (segment_parse(e->d_name, c->stream, &start, &index) && start < keep)
-            unlinkat(c->dir_fd, e->d_name, 0);
+            unlink_segment(c, start);
     closedir(d);
-}
-
-static void unlink_segment(const struct capture *c)
-{
-    char name[SEGMENT_NAME];
-
-    for (int index = 0; index < 2; index++) {
-        segment_name(c->stream, c->file_start, index, name);
-        unlinkat(c->dir_fd, name, 0);
-    }
 }
 
 /* A segment with room for at least one byte and its mark. 0, or -1 when the disk does not give it. */
@@ -190,13 +192,14 @@ static void touch(const struct capture *c)
 static void lose(struct capture *c, size_t n)
 {
     if (c->file_fd >= 0 && c->fresh)
-        unlink_segment(c);
+        unlink_segment(c, c->file_start);
     c->fresh = false;
     c->cursor += n;
     c->lost += n;
     if (c->file_fd >= 0 || clock_mono_ms() >= c->retry_ms)
         c->retry_ms = clock_mono_ms() + RETRY_MS;
-    capture_close(c); /* a segment has no holes: the next one begins behind what is lost */
+    close_segment(c); /* a segment has no holes: the next one begins behind what is lost */
+    c->losing = true;
 }
 
 static size_t room(const struct capture *c)
@@ -306,4 +309,11 @@ void capture_drain(struct capture *c)
         return;
     while (left > 0 && (n = move(c)) > 0)
         left -= (int)(n < left ? n : left);
+}
+
+void capture_close(struct capture *c)
+{
+    if (c->losing && open_segment(c, c->cursor) < 0)
+        c->losing = false; /* not even its name fits: readers see the end before what is lost */
+    close_segment(c);
 }

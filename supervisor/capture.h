@@ -35,6 +35,7 @@ struct capture {
     struct segment_mark newest; /* of this process, in this segment; time 0: none */
     int64_t retry_ms;           /* CLOCK_BOOTTIME: after a failure nothing is tried before */
     bool fresh;                 /* the segment has no byte yet, and those before it are all still there */
+    bool losing;                /* the last bytes are lost, and no segment begins behind them */
     bool grown, no_splice;
 };
 
@@ -46,6 +47,7 @@ int capture_open(struct capture *c, struct err *e);
 int capture_pump(struct capture *c);
 /* Moves all that the pipe holds at the moment of the call. */
 void capture_drain(struct capture *c);
+/* Bytes lost at the very end are followed by an empty segment, so that readers see their gap. */
 void capture_close(struct capture *c);
 
 #endif

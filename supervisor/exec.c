@@ -87,6 +87,7 @@ static int prepare_dir(struct session *x, struct err *e)
         c->max_size = SESSION_FILE_SIZE;
         c->max_files = SESSION_FILES;
         c->gid = gid;
+        c->order = &x->log_order;
         if (capture_open(c, e) < 0)
             return -1;
     }

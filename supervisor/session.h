@@ -44,6 +44,7 @@ struct session {
     int report_fd;
     struct loop_source *report_source, *timer;
     struct output out[2];
+    struct capture_order log_order;
     int input_fd;                     /* write end of standard input, or the terminal; -1: none */
     struct loop_source *input_source; /* while it is full */
     struct buf input;                 /* what did not fit into it */

@@ -179,7 +179,7 @@ static int prepare(struct supervision *s, struct err *e)
         close(s->logs_dir_fd);
     s->logs_dir_fd = openat(s->task_dir_fd, "logs", O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
     if (s->logs_dir_fd < 0 || fchown(s->logs_dir_fd, 0, s->args->policy->server_gid) < 0 ||
-        fchmod(s->logs_dir_fd, 0750) < 0)
+        fchmod(s->logs_dir_fd, 02750) < 0) /* its files have the server's group from the first moment */
         return err_step(e, "task_directory", errno, "cannot prepare logs");
     /* Before the disk: the network's mounts are the host's. */
     if (network_setup(&s->network, &s->spec.network, s->args->policy, s->args->id, e) < 0)

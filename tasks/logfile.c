@@ -52,15 +52,21 @@ void logfile_changed(struct logfile *f)
 
 static int use(struct logfile *f, uint64_t start)
 {
-    int fd = logsegment_open(f->dir, f->stream, start, false);
+    _cleanup_close_ int fd = logsegment_open(f->dir, f->stream, start, false);
+    int index = fd < 0 ? -1 : logsegment_open(f->dir, f->stream, start, true);
+    struct stat st;
 
     if (fd < 0)
         return -1;
+    /* Without its index a segment can be read; its times are unknown then. But first, it may be removed just now. */
+    if (index < 0 && (fstat(fd, &st) < 0 || st.st_nlink == 0)) {
+        errno = ENOENT;
+        return -1;
+    }
     logfile_close(f);
-    f->fd = fd;
+    f->fd = take_fd(&fd);
+    f->index_fd = index;
     f->start = start;
-    /* Without its index a segment can be read; its times are unknown then. */
-    f->index_fd = logsegment_open(f->dir, f->stream, start, true);
     return 0;
 }
 
@@ -82,11 +88,14 @@ static int advance(struct logfile *f)
     else
         while (i + 1 < s.n && s.start[i + 1] <= f->cursor)
             i++;
-    for (; i < s.n && rc == 0; i++) /* one may be rotated away between the listing and the open */
-        rc = use(f, s.start[i]) == 0 ? 1 : errno == ENOENT ? 0 : -1;
+    f->changed = false;
+    for (bool more = true; i < s.n && more; i++) {
+        rc = use(f, s.start[i]) == 0 ? 1 : errno == ENOENT || errno == EACCES ? 0 : -1;
+        more = rc == 0 && errno == ENOENT; /* rotated away between the listing and the open */
+        /* A file that has just been made may not have its group yet: then it is looked at again. */
+        f->changed = f->changed || (rc == 0 && errno == EACCES);
+    }
     free(s.start);
-    if (rc == 0)
-        f->changed = false;
     return rc;
 }
 
@@ -122,7 +131,7 @@ static int follow_on(struct logfile *f)
 {
     if (f->cursor == f->start)
         return 0;
-    return use(f, f->cursor) == 0 ? 1 : errno == ENOENT ? 0 : -1;
+    return use(f, f->cursor) == 0 ? 1 : errno == ENOENT || errno == EACCES ? 0 : -1;
 }
 
 enum log_state logfile_peek(struct logfile *f, uint64_t *to)
@@ -238,19 +247,33 @@ int64_t logfile_time(struct logfile *f, uint64_t *to)
     return 0;
 }
 
+/* When the segment begins; of those that have no mark it is unknown. */
+static bool begin_time(const struct logfile *f, uint64_t start, int64_t *time)
+{
+    struct segment_mark m;
+    _cleanup_close_ int index = logsegment_open(f->dir, f->stream, start, true);
+
+    if (logmarks_read(index, 0, &m, 1) != 1)
+        return false;
+    *time = m.time;
+    return true;
+}
+
 void logfile_since(struct logfile *f, int64_t time)
 {
     struct logsegments s;
     struct segment_mark m = {0};
+
     logsegments_list(f->dir, f->stream, &s);
     size_t low = 0, high = s.n;
-
     while (low < high) { /* the first segment that begins at the time or later */
-        size_t middle = low + (high - low) / 2;
-        _cleanup_close_ int index = logsegment_open(f->dir, f->stream, s.start[middle], true);
+        size_t middle = low + (high - low) / 2, known = middle;
+        int64_t begin = 0;
 
-        if (logmarks_read(index, 0, &m, 1) == 1 && m.time >= time)
-            high = middle;
+        while (!begin_time(f, s.start[known], &begin) && known > low)
+            known--;
+        if (begin >= time)
+            high = known;
         else
             low = middle + 1;
     }
