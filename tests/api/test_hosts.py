@@ -124,13 +124,15 @@ def test_nothing_of_a_task_outlives_it(daemon, pid_mode, end):
     marker = str(90000 + time.monotonic_ns() % 1000000 / 1000)
     script = FAMILY.format(marker=marker)
     if end == "exit":
-        script = script.replace("while :; do sleep 0.2; done", "sleep 1; exit 3")
+        script = script.replace("while :", "while [ ! -e /local/go ]") + "; exit 3"
     if pid_mode == "host" and attributes(daemon)["cgroup.mode"] == "none":
         refused(daemon, "/pid_mode", pid_mode="host")  # nobody could find them all
         return
     task = daemon.start_task("/bin/sh", "-c", script, pid_mode=pid_mode)
-    wait_until(lambda: len(running(marker)) == 3, 10, "the whole family")
-    if end != "exit":
+    wait_until(lambda: len(running(marker)) == 3, 30, "the whole family")
+    if end == "exit":
+        (daemon.dir / "state/tasks" / task["id"] / "local/go").touch()
+    else:
         assert daemon.post(f"/v1/tasks/{task['id']}/stop", {"timeout": "300ms" if end == "stop" else "0s"}).status in (200, 202)
     ended = daemon.wait_ended(task["id"])
     assert running(marker) == []
@@ -148,11 +150,11 @@ def test_a_signal_to_all_reaches_every_process(daemon):
 
     def lines(name):
         return len((local / name).read_text().splitlines()) if (local / name).exists() else 0
-    wait_until(lambda: lines("up") == 4, 10, "all four shells")
+    wait_until(lambda: lines("up") == 4, 30, "all four shells")
     assert daemon.post(f"/v1/tasks/{task['id']}/signal", {"signal": "USR1", "target": "main"}).status in (200, 204)
-    wait_until(lambda: lines("got") == 1, 10, "the main process's signal")
+    wait_until(lambda: lines("got") == 1, 30, "the main process's signal")
     assert daemon.post(f"/v1/tasks/{task['id']}/signal", {"signal": "USR1", "target": "all"}).status in (200, 204)
-    wait_until(lambda: lines("got") == 5, 10, "the signal in all four shells")
+    wait_until(lambda: lines("got") == 5, 30, "the signal in all four shells")
     assert daemon.task(task["id"])["state"] == "running"
     assert daemon.request("DELETE", f"/v1/tasks/{task['id']}?force=true").status == 204
 
