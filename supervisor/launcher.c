@@ -140,6 +140,7 @@ static void disconnect(struct running *r)
     if (r->server_sock >= 0)
         close(r->server_sock); /* requests that nobody has read are dropped with it: they never started */
     r->server_sock = -1;
+    helpers_forget(r->l);
 }
 
 static void on_request(void *arg, uint32_t events)
@@ -202,6 +203,11 @@ static void server_died(struct running *r, int status)
         loop_stop(r->loop, WIFEXITED(status) ? WEXITSTATUS(status) : 1);
         return;
     }
+    if (WIFEXITED(status) && WEXITSTATUS(status) == SERVER_EXIT_FINAL) {
+        log_error("the server cannot serve until the operator has acted; tasks go on");
+        loop_stop(r->loop, 1);
+        return;
+    }
     r->ready = false;
     notify_send("STATUS=The server has ended; starting it again");
     log_warn("the server ended (%s %d); starting it again", WIFSIGNALED(status) ? "signal" : "status",
@@ -232,6 +238,8 @@ static void on_signal(void *arg, uint32_t events)
     while ((pid = waitpid(-1, &status, WNOHANG)) > 0)
         if (pid == r->server_pid)
             server_died(r, status);
+        else
+            helper_ended(r->l, pid, status, r->server_sock);
 }
 
 static int init(struct running *r)
