@@ -1,9 +1,11 @@
 #include "supervisor/capture.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -47,11 +49,35 @@ static void drop_old(struct capture *c)
     unlinkat(c->dir_fd, name, 0);
 }
 
+/* Where an earlier supervisor's segments end; 0 when there are none. */
+static uint64_t end_of_segments(const struct capture *c)
+{
+    int fd = openat(c->dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    DIR *d = fd < 0 ? NULL : fdopendir(fd);
+    size_t n = strlen(c->stream);
+    uint64_t end = 0;
+    struct stat st;
+
+    if (!d && fd >= 0)
+        close(fd);
+    for (const struct dirent *e; d && (e = readdir(d));)
+        if (strncmp(e->d_name, c->stream, n) == 0 && e->d_name[n] == '.' &&
+            fstatat(c->dir_fd, e->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0) {
+            uint64_t at = strtoull(e->d_name + n + 1, NULL, 10) + (uint64_t)st.st_size;
+            end = at > end ? at : end;
+        }
+    if (d)
+        closedir(d);
+    return end;
+}
+
 int capture_open(struct capture *c, struct err *e)
 {
     c->file_fd = -1;
     if (c->disabled)
         return 0;
+    if (c->cursor == 0)
+        c->cursor = end_of_segments(c);
     if (open_segment(c) < 0)
         return err_step(e, "logs", errno, "cannot open the log file of %s", c->stream);
     return 0;
