@@ -69,6 +69,7 @@ struct run_status {
     int64_t ended_boot_ms;          /* CLOCK_BOOTTIME of the boot in boot_id */
     int64_t root_files, root_bytes; /* of a root that is copied: so far, and then in all */
     struct net_status network;
+    char waits_for[96]; /* why it has not ended although it was killed, or "" */
 };
 
 /* exit.reason when boot_id tells of another boot */
