@@ -5,6 +5,9 @@
 #include "isolation/cgroup.h"
 #include "isolation/policy.h"
 
+/* The server's exit status when it would be in vain to start it again: the launcher ends too, with status 1. */
+enum { SERVER_EXIT_FINAL = 65 /* EX_DATAERR of sysexits.h(3head) */ };
+
 struct launcher {
     const struct policy *policy;
     struct cgroup_host cgroups;
@@ -13,7 +16,8 @@ struct launcher {
      * launcher_sock is its end of the socketpair. Its return value is the exit status. */
     int (*server_main)(void *arg, int launcher_sock);
     void *server_arg;
-    int template_fd; /* of sandbox_template_open; set by launcher_run */
+    int template_fd;        /* of sandbox_template_open; set by launcher_run */
+    struct helper *helpers; /* private */
 };
 
 /* Runs until SIGTERM or SIGINT; starts the server again when it dies (1 s later if it lived less than 1 s). Returns the

@@ -19,6 +19,7 @@ enum launcher_op {
     REMOVE_TASK,     /* kill what is left, remove cgroup, mounts, socket and the task's directory */
     CLEAN_TASK,      /* the same but the record and the logs stay */
     SERVER_ALIVE,    /* sent now and then while it serves; id is empty, there is no reply */
+    LAUNCH_AGAIN,    /* as LAUNCH_TASK, into the directory of a task that a reboot has ended */
 };
 
 struct launcher_request {
@@ -32,6 +33,11 @@ struct launcher_reply {
     char id[ID_LEN + 1];
     struct err err; /* status 0: done */
 };
+
+/* Steps of err that the server acts on: the supervisor lives, and nothing was touched; or the launcher's process was
+ * killed at it, and it may be asked again. */
+#define SUPERVISOR_STEP "supervisor"
+#define HELPER_STEP "helper"
 
 enum run_state { RUN_STARTING = 1, RUN_RUNNING, RUN_EXITED, RUN_FAILED, RUN_RESTARTING };
 
@@ -63,8 +69,12 @@ struct run_status {
     int64_t ended_boot_ms;          /* CLOCK_BOOTTIME of the boot in boot_id */
     int64_t root_files, root_bytes; /* of a root that is copied: so far, and then in all */
     struct net_status network;
-    uint64_t log_lost; /* bytes of output that the disk did not take */
+    uint64_t log_lost;  /* bytes of output that the disk did not take */
+    char waits_for[96]; /* why it has not ended although it was killed, or "" */
 };
+
+/* exit.reason when boot_id tells of another boot */
+#define REBOOT_REASON "ended by a reboot of the host"
 
 /* server -> supervisor */
 enum supervisor_op {

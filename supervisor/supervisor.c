@@ -101,8 +101,7 @@ void supervision_finish(struct supervision *s)
 
 static void on_end(struct supervision *s)
 {
-    loop_remove(s->stop_timer);
-    s->stop_timer = NULL;
+    stop_ended(s);
     loop_remove(s->child_source);
     s->child_source = NULL;
     if (cgroup_kill(s->args->cgroups, s->args->id, END_KILL_MS) < 0)
@@ -206,7 +205,9 @@ static int init(struct supervision *s, struct err *e)
     s->task_dir_fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (s->signal_fd < 0 || s->task_dir_fd < 0)
         return err_step(e, "launch", errno, "cannot open the task's directory");
-    return 0;
+    if (record_reserve(s->task_dir_fd) < 0)
+        return err_step(e, "record", errno, "cannot keep room for the record");
+    return s->args->again ? lifecycle_resume(s, e) : 0;
 }
 
 int supervision_watch(struct supervision *s)

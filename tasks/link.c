@@ -59,10 +59,15 @@ static void on_end(struct task *t)
 {
     struct err e = {0};
 
-    err_set(&e, 409, "task_ended", "the task has ended");
+    if (task_ended(t))
+        err_set(&e, 409, "task_ended", "the task has ended");
+    else
+        err_set(&e, 503, "supervisor_gone", "the connection to the task's supervisor has ended");
     link_close(t, &e);
-    if (!task_ended(t))
-        recover_dead(t->registry, t);
+    if (task_ended(t))
+        recover_socket(t->registry, t);
+    else
+        recover_link(t->registry, t);
 }
 
 static void on_reply(struct link *k, const struct supervisor_reply *r)
@@ -131,7 +136,7 @@ int link_spec_memfd(const char *text)
     return memfd_sealed("spec", text, strlen(text));
 }
 
-int link_launch(struct registry *r, struct task *t, const char *spec_json, struct err *e)
+int link_launch(struct registry *r, struct task *t, enum launcher_op op, const char *spec_json, struct err *e)
 {
     int pair[2];
     _cleanup_close_ int spec = link_spec_memfd(spec_json);
@@ -143,7 +148,7 @@ int link_launch(struct registry *r, struct task *t, const char *spec_json, struc
     t->registry = r;
     if (attach(r, t, &ours) < 0)
         return err_set(e, 503, "no_resources", "cannot start a task: %s", strerror(errno));
-    if (launcher_ask(r, LAUNCH_TASK, t->id, (int[]){spec, theirs}, 2, e) < 0) {
+    if (launcher_ask(r, op, t->id, (int[]){spec, theirs}, 2, e) < 0) {
         link_close(t, e);
         return -1;
     }
@@ -166,8 +171,10 @@ static int send_request(struct task *t, const void *q, size_t len, const int *fd
 {
     if (t->state == TASK_PENDING)
         return err_set(e, 409, "task_not_running", "the task waits for room");
-    if (task_ended(t) || !t->link)
+    if (task_ended(t))
         return err_set(e, 409, "task_ended", "the task has ended");
+    if (!t->link)
+        return err_set(e, 503, "supervisor_gone", "the task's supervisor is being looked for");
     if (msg_send(t->link->fd, q, len, fds, n) == 0)
         return 0;
     if (errno == EPIPE || errno == ECONNRESET)

@@ -17,6 +17,7 @@ enum { RETRY_MS = 1000 };
 
 void task_free(struct task *t)
 {
+    loop_remove(t->relink);
     spec_free(&t->spec);
     free(t->idempotency_key);
     free(t->body_hash);
@@ -77,9 +78,12 @@ static int update_row(struct registry *r, const void *arg, struct err *e)
     return store_update(r->store, &row, e);
 }
 
+/* What waits; when nothing does, something that shows whether the store takes changes. */
 static int update_dirty(struct registry *r, const void *arg, struct err *e)
 {
     (void)arg;
+    if (!r->dirty && store_probe(r->store, e) < 0)
+        return -1;
     for (const struct dirty *d = r->dirty; d; d = d->next) {
         const struct task *t = registry_find(r, d->id);
 
@@ -106,12 +110,16 @@ static void on_retry(void *arg, uint32_t events)
 
     (void)events;
     r->retry = NULL;
-    if (events_transaction(r, update_dirty, NULL, &e) < 0) {
-        r->retry = loop_add_timer(r->config.loop, RETRY_MS, on_retry, r);
-        return;
-    }
+    if (events_transaction(r, update_dirty, NULL, &e) < 0)
+        return; /* which tries again */
     free_dirty(r);
     log_info("the store takes changes again");
+}
+
+void registry_retry(struct registry *r)
+{
+    if (!r->retry)
+        r->retry = loop_add_timer(r->config.loop, RETRY_MS, on_retry, r);
 }
 
 static void mark_dirty(struct registry *r, const struct task *t)
@@ -123,8 +131,29 @@ static void mark_dirty(struct registry *r, const struct task *t)
     memcpy(d->id, t->id, sizeof(d->id));
     d->next = r->dirty;
     r->dirty = d;
-    if (!r->retry)
-        r->retry = loop_add_timer(r->config.loop, RETRY_MS, on_retry, r);
+    registry_retry(r);
+}
+
+int registry_try_start(struct registry *r, struct task *t)
+{
+    struct task before = *t;
+    struct err e = {0};
+
+    t->state = TASK_STARTING;
+    memcpy(t->status.boot_id, r->boot_id, sizeof(t->status.boot_id));
+    t->version++;
+    events_transition(r, t);
+    if (events_transaction(r, update_row, t, &e) == 0) {
+        announce(r, t);
+        return 0;
+    }
+    log_error("task %s: %s", t->id, e.detail);
+    events_forget(r, t->id, EVENT_TASK_STARTING);
+    t->state = before.state;
+    t->status = before.status;
+    t->version = before.version;
+    t->told = before.told;
+    return -1;
 }
 
 void registry_commit(struct registry *r, struct task *t)
@@ -206,6 +235,9 @@ void registry_close(struct registry *r)
     events_close(r);
     map_free(&r->by_id);
     map_free(&r->by_key);
+    for (size_t i = 0; i < r->unknown.cap; i++)
+        free((char *)(uintptr_t)r->unknown.slots[i].key);
+    map_free(&r->unknown);
     loop_remove(r->retry);
     loop_remove(r->launcher_source);
     store_close(r->store);
@@ -270,11 +302,14 @@ struct task *registry_create(struct registry *r, struct spec *s, const char *key
     _cleanup_json_ struct json *j = spec_encode(s);
     _cleanup_free_ char *text = json_print(j);
     struct task *t = new_task(s, state, key, hash);
+    if (state == TASK_STARTING)
+        memcpy(t->status.boot_id, r->boot_id, sizeof(t->status.boot_id));
     struct task_row row = {
         .created_at = t->created_at,
         .spec = text,
         .state = t->state,
         .version = t->version,
+        .status = t->status,
         .idempotency_key = t->idempotency_key,
         .body_hash = t->body_hash,
     };
@@ -286,7 +321,7 @@ struct task *registry_create(struct registry *r, struct spec *s, const char *key
         task_free(t);
         return NULL;
     }
-    if (state == TASK_STARTING && link_launch(r, t, text, e) < 0) {
+    if (state == TASK_STARTING && link_launch(r, t, LAUNCH_TASK, text, e) < 0) {
         /* Should the row stay, the next start finds that nothing was launched. */
         events_emit(r, EVENT_TASK_REMOVED, t, NULL);
         if (events_transaction(r, registry_delete_row, t->id, &ignored) < 0) {
@@ -387,7 +422,7 @@ int registry_ready(struct registry *r, struct err *e)
 {
     if (r->launcher_gone)
         return err_set(e, 503, "launcher_unavailable", "the launcher is gone");
-    if (r->dirty || r->events.failed || !store_healthy(r->store))
+    if (r->dirty || r->events.failed)
         return err_set(e, 503, "store", "the store does not take changes");
     return 0;
 }
