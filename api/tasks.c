@@ -208,13 +208,13 @@ struct deletion {
     struct registry *registry;
     char id[ID_LEN + 1];
     bool busy; /* an answer is still to come */
-    bool removing;
+    bool removing, stopping;
     struct subscription *subscription;
 };
 
 static void deletion_release(struct deletion *d)
 {
-    if (d->q || d->busy || d->subscription)
+    if (d->q || d->busy || d->stopping || d->subscription)
         return;
     free(d);
 }
@@ -258,7 +258,17 @@ static void on_ended(void *arg, struct task *t)
 
 static void on_killed(void *arg, const struct err *e)
 {
-    (void)arg, (void)e; /* whether it was told or had ended already: its end removes it */
+    struct deletion *d = arg;
+
+    d->stopping = false;
+    /* Whether it was told or had ended already, its end removes it; else there is none to wait for. */
+    if (e->status && e->status != 409 && d->subscription) {
+        registry_unsubscribe(d->subscription);
+        d->subscription = NULL;
+        if (d->q)
+            reply_problem(d->q, e);
+    }
+    deletion_release(d);
 }
 
 void tasks_delete(struct request *q)
@@ -287,5 +297,6 @@ void tasks_delete(struct request *q)
         return;
     }
     d->subscription = registry_subscribe(d->registry, on_ended, d);
-    registry_stop(d->registry, t, 0, 0, on_killed, NULL);
+    d->stopping = true;
+    registry_stop(d->registry, t, 0, 0, on_killed, d);
 }

@@ -18,6 +18,7 @@
 #include "server/config.h"
 #include "server/setup.h"
 #include "supervisor/launcher.h"
+#include "tasks/store.h"
 
 #ifndef CLOISTER_VERSION
 #define CLOISTER_VERSION "0.1.0"
@@ -199,6 +200,7 @@ static int server_main(void *arg, int launcher_sock)
         registry_close(service.registry);
     } else {
         log_error("cannot open the store: %s", e.detail);
+        rc = strcmp(e.code, STORE_DAMAGED) == 0 ? SERVER_EXIT_FINAL : 1;
     }
     loop_free(loop);
     return rc;

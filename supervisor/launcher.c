@@ -158,7 +158,7 @@ static void cleared(struct running *r, pid_t pid, int status)
         free(c);
         if (status == 0 || r->server_sock < 0)
             return;
-        err_step(&reply.err, "launch", ECHILD, "the helper that cleared the task away has died");
+        err_step(&reply.err, HELPER_STEP, ECHILD, "the helper that cleared the task away has died");
         if (msg_send(r->server_sock, &reply, sizeof(reply), NULL, 0) < 0)
             disconnect(r);
         return;
@@ -241,6 +241,11 @@ static void server_died(struct running *r, int status)
     disconnect(r);
     if (r->stopping) {
         loop_stop(r->loop, WIFEXITED(status) ? WEXITSTATUS(status) : 1);
+        return;
+    }
+    if (WIFEXITED(status) && WEXITSTATUS(status) == SERVER_EXIT_FINAL) {
+        log_error("the server cannot serve until the operator has acted; tasks go on");
+        loop_stop(r->loop, 1);
         return;
     }
     r->ready = false;

@@ -5,6 +5,9 @@
 #include "isolation/cgroup.h"
 #include "isolation/policy.h"
 
+/* The server's exit status when it would be in vain to start it again: the launcher ends too, with status 1. */
+enum { SERVER_EXIT_FINAL = 65 /* EX_DATAERR of sysexits.h(3head) */ };
+
 struct launcher {
     const struct policy *policy;
     struct cgroup_host cgroups;

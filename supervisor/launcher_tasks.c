@@ -1,17 +1,22 @@
 /* The launcher's work for tasks: a supervisor each, and clearing away what one has left. */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/un.h>
+#include <time.h>
 #include <unistd.h>
 
+#include "base/buf.h"
 #include "base/cleanup.h"
+#include "base/clock.h"
 #include "base/file.h"
 #include "base/log.h"
 #include "base/msg.h"
@@ -20,7 +25,7 @@
 #include "supervisor/record.h"
 #include "supervisor/supervisor.h"
 
-enum { CLEAR_KILL_MS = 10000, BACKLOG = 16 };
+enum { CLEAR_KILL_MS = 10000, SUPERVISOR_END_MS = 10000, BACKLOG = 16 };
 
 static int socket_address(const struct policy *p, const char *id, struct sockaddr_un *a)
 {
@@ -34,6 +39,32 @@ static int socket_address(const struct policy *p, const char *id, struct sockadd
         return -1;
     }
     memcpy(a->sun_path, path, strlen(path) + 1);
+    return 0;
+}
+
+/* Nobody listens there, or there is nothing; any other failure does not tell that it is dead. */
+static bool supervisor_lives(const struct policy *p, const char *id)
+{
+    struct sockaddr_un a;
+    _cleanup_close_ int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+
+    if (fd < 0 || socket_address(p, id, &a) < 0)
+        return true;
+    return connect(fd, (struct sockaddr *)&a, sizeof(a)) == 0 || (errno != ECONNREFUSED && errno != ENOENT);
+}
+
+/* One whose task has ended tells so before it goes. 0 when it is gone, -1 with ETIMEDOUT. */
+static int await_supervisor(const struct policy *p, const char *id)
+{
+    int64_t deadline = clock_mono_ms() + SUPERVISOR_END_MS;
+
+    while (supervisor_lives(p, id)) {
+        if (clock_mono_ms() >= deadline) {
+            errno = ETIMEDOUT;
+            return -1;
+        }
+        nanosleep(&(struct timespec){.tv_nsec = 2000000}, NULL);
+    }
     return 0;
 }
 
@@ -131,6 +162,8 @@ static int clear_now(struct launcher *l, const char *id, bool files, struct err 
 
     bool tracked = cgroup_tracks(&l->cgroups);
 
+    if (await_supervisor(l->policy, id) < 0)
+        return err_step(e, SUPERVISOR_STEP, errno, "the task's supervisor lives");
     if ((tracked ? cgroup_kill(&l->cgroups, id, CLEAR_KILL_MS) : kill_recorded(l->policy, id)) < 0)
         return err_step(e, "cgroup_kill", errno, "processes of the task are left");
     if (cgroup_remove(&l->cgroups, id) < 0)
@@ -147,6 +180,15 @@ static int clear_now(struct launcher *l, const char *id, bool files, struct err 
     return 0;
 }
 
+/* The helper may outlive the launcher: a next one must find our sockets free. The fd's new number, or -1. */
+static int keep_only(int fd)
+{
+    if (fd != 3 && dup3(fd, 3, O_CLOEXEC) < 0)
+        return -1;
+    close_range(4, ~0U, 0);
+    return 3;
+}
+
 pid_t clear_task(struct launcher *l, const struct launcher_request *r, int reply_sock)
 {
     struct launcher_reply reply = {.version = PROTOCOL_VERSION, .op = r->op};
@@ -155,6 +197,8 @@ pid_t clear_task(struct launcher *l, const struct launcher_request *r, int reply
     memcpy(reply.id, r->id, sizeof(reply.id));
     if (pid > 0)
         return pid;
+    if (pid == 0)
+        reply_sock = keep_only(reply_sock);
     if (pid < 0)
         err_step(&reply.err, "launch", errno, "cannot fork");
     else if (clear_now(l, r->id, r->op == REMOVE_TASK, &reply.err) == 0)
@@ -163,15 +207,6 @@ pid_t clear_task(struct launcher *l, const struct launcher_request *r, int reply
     if (pid == 0)
         _exit(rc < 0);
     return 0;
-}
-
-static bool supervisor_lives(const struct policy *p, const char *id)
-{
-    struct sockaddr_un a;
-    _cleanup_close_ int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-
-    return fd >= 0 && socket_address(p, id, &a) == 0 &&
-           (connect(fd, (struct sockaddr *)&a, sizeof(a)) == 0 || errno == EAGAIN);
 }
 
 static void clear_leftover(void *arg, const char *id)
@@ -186,9 +221,24 @@ static void clear_leftover(void *arg, const char *id)
         log_error("task %s: %s", id, e.detail);
 }
 
+/* Of supervisors that were killed, and of launches that were cut short before there was one. */
+static void clear_sockets(const struct policy *p)
+{
+    char path[256];
+
+    snprintf(path, sizeof(path), "%s/supervisors", p->run_dir);
+    DIR *d = opendir(path);
+    for (const struct dirent *entry; d && (entry = readdir(d));)
+        if (id_valid(entry->d_name) && !supervisor_lives(p, entry->d_name))
+            unlinkat(dirfd(d), entry->d_name, 0);
+    if (d)
+        closedir(d);
+}
+
 void clear_leftovers(struct launcher *l)
 {
     cgroup_each(&l->cgroups, clear_leftover, l);
+    clear_sockets(l->policy);
     /* Plugins may take their time: no start waits for what is over. */
     if (network_clear_stale(l->policy, true) && fork() == 0) {
         close_range(3, ~0U, 0); /* a next launcher must find our sockets free */

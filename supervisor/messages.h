@@ -33,6 +33,11 @@ struct launcher_reply {
     struct err err; /* status 0: done */
 };
 
+/* Steps of err that the server acts on: the supervisor lives, and nothing was touched; or the launcher's process was
+ * killed at it, and it may be asked again. */
+#define SUPERVISOR_STEP "supervisor"
+#define HELPER_STEP "helper"
+
 enum run_state { RUN_STARTING = 1, RUN_RUNNING, RUN_EXITED, RUN_FAILED, RUN_RESTARTING };
 
 struct exit_info {

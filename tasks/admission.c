@@ -8,6 +8,8 @@
 #include "base/log.h"
 #include "tasks/registry_internal.h"
 
+enum { RETRY_MS = 1000 };
+
 const struct registry_limits *registry_limits(const struct registry *r)
 {
     return &r->config.limits;
@@ -106,23 +108,25 @@ int admission_decide(const struct registry *r, const struct spec *s, enum task_s
     return 0;
 }
 
-static void start(struct registry *r, struct task *t)
+/* 0, or -1 when the store does not take it: the row comes before the process. */
+static int start(struct registry *r, struct task *t)
 {
     struct err e = {0};
     _cleanup_json_ struct json *j = spec_encode(&t->spec);
     _cleanup_free_ char *text = json_print(j);
 
-    t->state = TASK_STARTING;
-    registry_commit(r, t); /* the row before the process */
+    if (registry_try_state(r, t, TASK_STARTING) < 0)
+        return -1;
     if (link_launch(r, t, text, &e) == 0) {
         r->starts++;
-        return;
+        return 0;
     }
     log_error("task %s: %s", t->id, e.detail);
     t->state = TASK_FAILED;
     t->status.state = RUN_FAILED;
     t->status.err = e;
     registry_commit(r, t);
+    return 0;
 }
 
 static void on_pump(void *arg, uint32_t events)
@@ -133,7 +137,10 @@ static void on_pump(void *arg, uint32_t events)
     (void)events;
     r->pump = NULL;
     for (struct task *t; !r->shutting_down && (t = next_pending(r)) && fits(r, &t->spec, &e) == 0;)
-        start(r, t);
+        if (start(r, t) < 0) {
+            r->pump = loop_add_timer(r->config.loop, RETRY_MS, on_pump, r);
+            return;
+        }
 }
 
 void admission_pump(struct registry *r)

@@ -241,14 +241,11 @@ int events_transaction(struct registry *r, int (*change)(struct registry *r, con
     int64_t first = r->events.first;
 
     r->events.failed = true;
-    if (store_begin(r->store, e) < 0)
-        return -1;
-    if (write_all(r, change, arg, &first, e) < 0) {
+    if (store_begin(r->store, e) < 0 || write_all(r, change, arg, &first, e) < 0 || store_commit(r->store, e) < 0) {
         store_rollback(r->store);
+        registry_retry(r);
         return -1;
     }
-    if (store_commit(r->store, e) < 0)
-        return -1;
     r->events.failed = false;
     r->events.first = first;
     done(&r->events);

@@ -59,10 +59,15 @@ static void on_end(struct task *t)
 {
     struct err e = {0};
 
-    err_set(&e, 409, "task_ended", "the task has ended");
+    if (task_ended(t))
+        err_set(&e, 409, "task_ended", "the task has ended");
+    else
+        err_set(&e, 503, "supervisor_gone", "the connection to the task's supervisor has ended");
     link_close(t, &e);
-    if (!task_ended(t))
-        recover_dead(t->registry, t);
+    if (task_ended(t))
+        recover_socket(t->registry, t);
+    else
+        recover_link(t->registry, t);
 }
 
 static void on_reply(struct link *k, const struct supervisor_reply *r)
@@ -166,8 +171,10 @@ static int send_request(struct task *t, const void *q, size_t len, const int *fd
 {
     if (t->state == TASK_PENDING)
         return err_set(e, 409, "task_not_running", "the task waits for room");
-    if (task_ended(t) || !t->link)
+    if (task_ended(t))
         return err_set(e, 409, "task_ended", "the task has ended");
+    if (!t->link)
+        return err_set(e, 503, "supervisor_gone", "the task's supervisor is being looked for");
     if (msg_send(t->link->fd, q, len, fds, n) == 0)
         return 0;
     if (errno == EPIPE || errno == ECONNRESET)

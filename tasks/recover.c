@@ -14,6 +14,8 @@
 #include "supervisor/record.h"
 #include "tasks/registry_internal.h"
 
+enum { RELINK_MS = 200 };
+
 static enum task_state state_of(const struct run_status *s, enum task_state otherwise)
 {
     switch (s->state) {
@@ -57,20 +59,51 @@ static int read_record(struct registry *r, const struct task *t, struct run_stat
     return dir < 0 ? -1 : record_read(dir, t->id, s);
 }
 
-void recover_dead(struct registry *r, struct task *t)
+static void recover_dead(struct registry *r, struct task *t)
 {
     struct run_status s;
     struct err e = {0};
 
     if (read_record(r, t, &s) == 0 && (s.state == RUN_EXITED || s.state == RUN_FAILED) && recover_apply(t, &s)) {
         registry_commit(r, t);
+        recover_socket(r, t);
         return;
     }
-    if (link_adopt(r, t) == 0)
-        return; /* it lives, and only the connection was lost */
     /* Its processes may still run: they are ended before the task is called lost. */
     if (launcher_ask(r, CLEAN_TASK, t->id, NULL, 0, &e) < 0)
         log_error("task %s: its supervisor is gone; %s", t->id, e.detail);
+}
+
+void recover_socket(struct registry *r, const struct task *t)
+{
+    char path[256];
+    struct err e = {0};
+
+    task_socket_path(r->config.policy, t->id, path, sizeof(path));
+    if (access(path, F_OK) == 0 && launcher_ask(r, CLEAN_TASK, t->id, NULL, 0, &e) < 0)
+        log_error("task %s: its supervisor's socket is left; %s", t->id, e.detail);
+}
+
+static void on_relink(void *arg, uint32_t events)
+{
+    struct task *t = arg;
+
+    (void)events;
+    t->relink = NULL;
+    if (task_live(t) && !t->link)
+        recover_link(t->registry, t);
+}
+
+void recover_link(struct registry *r, struct task *t)
+{
+    if (link_adopt(r, t) == 0) {
+        update_again(t);
+    } else if (errno == ECONNREFUSED || errno == ENOENT) {
+        recover_dead(r, t);
+    } else if (!t->relink) {
+        log_warn("task %s: its supervisor does not answer now: %s", t->id, strerror(errno));
+        t->relink = loop_add_timer(r->config.loop, RELINK_MS, on_relink, t);
+    }
 }
 
 void recover_cleaned(struct registry *r, struct task *t, const struct err *e)
@@ -79,6 +112,10 @@ void recover_cleaned(struct registry *r, struct task *t, const struct err *e)
 
     if (task_ended(t) || t->link)
         return;
+    if (strcmp(e->step, SUPERVISOR_STEP) == 0 || strcmp(e->step, HELPER_STEP) == 0) {
+        recover_link(r, t); /* it lives after all; or this ends in the same request */
+        return;
+    }
     if (e->status != 0)
         log_error("task %s: not all it left could be cleared: %s", t->id, e->detail);
     int rc = read_record(r, t, &s);
@@ -113,10 +150,13 @@ static void load(void *arg, const struct task_row *row)
 
     if (!id_valid(row->id) || !j || spec_decode(j, &t->spec, &e) < 0) {
         log_error("task \"%s\" of the store is not understood and left alone: %s", row->id, e.detail);
+        if (!map_get(&r->unknown, row->id))
+            map_put(&r->unknown, xstrdup(row->id), r);
         task_free(t);
         return;
     }
     memcpy(t->id, row->id, sizeof(t->id));
+    t->deleting = row->removing;
     t->state = row->state >= TASK_PENDING && row->state < TASK_STATES ? (enum task_state)row->state : TASK_LOST;
     t->version = row->version;
     t->created_at = row->created_at;
@@ -157,16 +197,15 @@ int recover_all(struct registry *r, struct err *e)
         return -1;
     events_emit(r, EVENT_SERVER_STARTED, NULL, started_data());
     for (struct task *t = r->first; t; t = t->next) {
+        if (t->deleting)
+            removal_resume(r, t);
         if (!task_live(t))
             continue;
-        if (link_adopt(r, t) == 0) {
-            update_again(t);
-            adopted++;
-            continue;
-        }
-        recover_dead(r, t);
-        *(task_ended(t) ? &recorded : &cleared) += 1;
+        recover_link(r, t);
+        *(t->link || t->relink ? &adopted : task_ended(t) ? &recorded : &cleared) += 1;
     }
+    if (sweep_directories(r, e) < 0)
+        return -1;
     if (adopted || recorded || cleared)
         events_emit(r, EVENT_SERVER_RECOVERED, NULL, recovered_data(adopted, recorded, cleared));
     return events_flush(r, e);

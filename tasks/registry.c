@@ -17,6 +17,7 @@ enum { RETRY_MS = 1000 };
 
 void task_free(struct task *t)
 {
+    loop_remove(t->relink);
     spec_free(&t->spec);
     free(t->idempotency_key);
     free(t->body_hash);
@@ -77,9 +78,12 @@ static int update_row(struct registry *r, const void *arg, struct err *e)
     return store_update(r->store, &row, e);
 }
 
+/* What waits; when nothing does, something that shows whether the store takes changes. */
 static int update_dirty(struct registry *r, const void *arg, struct err *e)
 {
     (void)arg;
+    if (!r->dirty && store_probe(r->store, e) < 0)
+        return -1;
     for (const struct dirty *d = r->dirty; d; d = d->next) {
         const struct task *t = registry_find(r, d->id);
 
@@ -106,12 +110,16 @@ static void on_retry(void *arg, uint32_t events)
 
     (void)events;
     r->retry = NULL;
-    if (events_transaction(r, update_dirty, NULL, &e) < 0) {
-        r->retry = loop_add_timer(r->config.loop, RETRY_MS, on_retry, r);
-        return;
-    }
+    if (events_transaction(r, update_dirty, NULL, &e) < 0)
+        return; /* which tries again */
     free_dirty(r);
     log_info("the store takes changes again");
+}
+
+void registry_retry(struct registry *r)
+{
+    if (!r->retry)
+        r->retry = loop_add_timer(r->config.loop, RETRY_MS, on_retry, r);
 }
 
 static void mark_dirty(struct registry *r, const struct task *t)
@@ -123,8 +131,27 @@ static void mark_dirty(struct registry *r, const struct task *t)
     memcpy(d->id, t->id, sizeof(d->id));
     d->next = r->dirty;
     r->dirty = d;
-    if (!r->retry)
-        r->retry = loop_add_timer(r->config.loop, RETRY_MS, on_retry, r);
+    registry_retry(r);
+}
+
+int registry_try_state(struct registry *r, struct task *t, enum task_state state)
+{
+    struct task before = *t;
+    struct err e = {0};
+
+    t->state = state;
+    t->version++;
+    events_transition(r, t);
+    if (events_transaction(r, update_row, t, &e) == 0) {
+        announce(r, t);
+        return 0;
+    }
+    log_error("task %s: %s", t->id, e.detail);
+    events_forget(r, t->id, EVENT_TASK_STARTING);
+    t->state = before.state;
+    t->version = before.version;
+    t->told = before.told;
+    return -1;
 }
 
 void registry_commit(struct registry *r, struct task *t)
@@ -206,6 +233,9 @@ void registry_close(struct registry *r)
     events_close(r);
     map_free(&r->by_id);
     map_free(&r->by_key);
+    for (size_t i = 0; i < r->unknown.cap; i++)
+        free((char *)(uintptr_t)r->unknown.slots[i].key);
+    map_free(&r->unknown);
     loop_remove(r->retry);
     loop_remove(r->launcher_source);
     store_close(r->store);
@@ -387,7 +417,7 @@ int registry_ready(struct registry *r, struct err *e)
 {
     if (r->launcher_gone)
         return err_set(e, 503, "launcher_unavailable", "the launcher is gone");
-    if (r->dirty || r->events.failed || !store_healthy(r->store))
+    if (r->dirty || r->events.failed)
         return err_set(e, 503, "store", "the store does not take changes");
     return 0;
 }

@@ -52,6 +52,7 @@ struct registry {
     struct loop_source *retry, *launcher_source;
     struct loop_source *pump; /* admission: tasks that wait are looked at in the next turn */
     struct gc *gc;
+    struct map unknown; /* ids of rows that are not understood and left alone; the keys are ours */
     char boot_id[40];
     bool launcher_gone, shutting_down;
 };
@@ -61,9 +62,17 @@ void registry_append(struct registry *r, struct task *t);
 void registry_unlink(struct registry *r, struct task *t);
 /* t has changed: stores it (now, or as soon as the store can) and tells the subscribers. */
 void registry_commit(struct registry *r, struct task *t);
+/* The same for another state, if the store takes it now; else t stays as it was: -1. */
+int registry_try_state(struct registry *r, struct task *t, enum task_state state);
+/* The store did not take something: it is tried until it does. */
+void registry_retry(struct registry *r);
 void task_free(struct task *t);
 /* For events_transaction: deletes the row of this id. */
 int registry_delete_row(struct registry *r, const void *id, struct err *e);
+/* sweep.c: asks for the removal of directories that belong to no row. -1 with e when the rows are missing instead. */
+int sweep_directories(struct registry *r, struct err *e);
+/* removal.c: goes on with a removal that the last server had begun. */
+void removal_resume(struct registry *r, struct task *t);
 /* removal.c: the launcher's answer to REMOVE_TASK; and at the end of the registry. */
 void removal_reply(struct registry *r, const char *id, const struct err *e);
 void removal_fail_all(struct registry *r, const struct err *e);
@@ -94,7 +103,8 @@ void events_transition(struct registry *r, struct task *t);
 
 /* link.c: the supervisors. */
 int link_launch(struct registry *r, struct task *t, const char *spec_json, struct err *e);
-int link_adopt(struct registry *r, struct task *t); /* -1 with errno when no supervisor answers there */
+/* -1 with errno: ECONNREFUSED or ENOENT when there is no supervisor, others when that cannot be told now. */
+int link_adopt(struct registry *r, struct task *t);
 /* Calls every pending done with e. */
 void link_close(struct task *t, const struct err *e);
 /* fd goes along and stays the caller's; -1: none. */
@@ -115,8 +125,11 @@ int launcher_ask(struct registry *r, enum launcher_op op, const char *id, const 
 void update_again(struct task *t);
 
 /* recover.c */
-/* The supervisor of t (not ended) is gone: its record decides, or the launcher cleans up first. */
-void recover_dead(struct registry *r, struct task *t);
+/* t (live) has no link: its supervisor is found again; or it is gone, and its record decides, or the launcher cleans up
+ * first; or neither can be told now, and it is tried again in a moment. */
+void recover_link(struct registry *r, struct task *t);
+/* The supervisor of t, which has ended, is gone: a socket that it did not live to remove is. */
+void recover_socket(struct registry *r, const struct task *t);
 /* The launcher's answer to CLEAN_TASK. */
 void recover_cleaned(struct registry *r, struct task *t, const struct err *e);
 /* Takes a status over into t, without storing it; false when it changes nothing or is not t's. */

@@ -71,6 +71,30 @@ void registry_stop(struct registry *r, struct task *t, int signum, int64_t timeo
                  arg);
 }
 
+/* Stored first, lest a task without its files is found after a crash. A full disk does not prevent it: that is when
+ * removals are needed most. */
+static int begin(struct registry *r, struct task *t, struct err *e)
+{
+    struct err ignored = {0};
+
+    if (store_set_removing(r->store, t->id, &ignored) < 0)
+        log_warn("task %s: %s", t->id, ignored.detail);
+    if (launcher_ask(r, REMOVE_TASK, t->id, NULL, 0, e) < 0)
+        return -1;
+    t->deleting = true;
+    return 0;
+}
+
+void removal_resume(struct registry *r, struct task *t)
+{
+    struct err e = {0};
+
+    if (begin(r, t, &e) == 0)
+        return;
+    t->deleting = false;
+    log_error("task %s: %s", t->id, e.detail);
+}
+
 void registry_remove(struct registry *r, struct task *t, registry_done done, void *arg)
 {
     struct err e = {0};
@@ -80,11 +104,10 @@ void registry_remove(struct registry *r, struct task *t, registry_done done, voi
         done(arg, &e);
         return;
     }
-    if (!t->deleting && launcher_ask(r, REMOVE_TASK, t->id, NULL, 0, &e) < 0) {
+    if (!t->deleting && begin(r, t, &e) < 0) {
         done(arg, &e);
         return;
     }
-    t->deleting = true;
     struct removal *m = xcalloc(1, sizeof(*m));
     *m = (struct removal){.done = done, .arg = arg, .next = r->removals};
     memcpy(m->id, t->id, sizeof(m->id));
@@ -131,6 +154,9 @@ void removal_reply(struct registry *r, const char *id, const struct err *reply)
     char copy[ID_LEN + 1];
 
     snprintf(copy, sizeof(copy), "%s", id);
+    if (t && t->deleting && strcmp(e.step, HELPER_STEP) == 0 &&
+        launcher_ask(r, REMOVE_TASK, id, NULL, 0, &(struct err){0}) == 0)
+        return; /* again */
     if (t && e.status == 0) {
         events_emit(r, EVENT_TASK_REMOVED, t, removed_data(t));
         if (events_transaction(r, registry_delete_row, id, &e) < 0)
@@ -138,8 +164,10 @@ void removal_reply(struct registry *r, const char *id, const struct err *reply)
     }
     if (e.status != 0) {
         log_error("task %s: cannot remove it: %s", copy, e.detail);
-        if (t)
+        if (t) { /* it stays as it was */
             t->deleting = false;
+            registry_commit(r, t);
+        }
     } else if (t) {
         registry_unlink(r, t);
         registry_commit(r, t);

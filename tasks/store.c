@@ -10,7 +10,7 @@
 #include "base/clock.h"
 #include "tasks/store_internal.h"
 
-enum { BUSY_MS = 2000 };
+enum { BUSY_MS = 2000, REMOVING = 0x100 /* added to the column "state" */ };
 
 #define EVENT_COLUMNS "seq, time, type, task, name, labels, data"
 
@@ -22,6 +22,7 @@ static const char *const SQL[ST_COUNT] = {
                   " VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
     [ST_UPDATE] = "UPDATE tasks SET state = ?2, version = ?3, status = ?4 WHERE id = ?1",
     [ST_UPDATE_SPEC] = "UPDATE tasks SET spec = ?2, version = ?3 WHERE id = ?1",
+    [ST_SET_REMOVING] = "UPDATE tasks SET state = state | 256 WHERE id = ?1",
     [ST_DELETE] = "DELETE FROM tasks WHERE id = ?1",
     [ST_EACH] = "SELECT id, created_at, spec, state, version, status, idempotency_key, body_hash FROM tasks"
                 " ORDER BY created_at, id",
@@ -47,7 +48,11 @@ enum { SCHEMA_VERSION = sizeof(migrations) / sizeof(migrations[0]) };
 
 int store_fail(struct store *s, int status, const char *what, struct err *e)
 {
-    return err_set(e, status, "store", "%s: %s", what, s->db ? sqlite3_errmsg(s->db) : "out of memory");
+    int rc = s->db ? sqlite3_errcode(s->db) & 0xff : SQLITE_NOMEM;
+    bool damaged = rc == SQLITE_CORRUPT || rc == SQLITE_NOTADB;
+
+    return err_set(e, status, damaged ? STORE_DAMAGED : "store", "%s: %s", what,
+                   s->db ? sqlite3_errmsg(s->db) : "out of memory");
 }
 
 static int schema_version(struct store *s, int *version)
@@ -61,6 +66,22 @@ static int schema_version(struct store *s, int *version)
         rc = 0;
     }
     sqlite3_finalize(st);
+    return rc;
+}
+
+/* The structure of all tables, which no query would show in full (sqlite.org/pragma.html#pragma_quick_check). */
+static int check(struct store *s, struct err *e)
+{
+    _cleanup_free_ char *result = NULL;
+    sqlite3_stmt *st = NULL;
+
+    if (sqlite3_prepare_v2(s->db, "PRAGMA quick_check(1)", -1, &st, NULL) == SQLITE_OK &&
+        sqlite3_step(st) == SQLITE_ROW)
+        result = xstrdup((const char *)sqlite3_column_text(st, 0));
+    int rc = result ? 0 : store_fail(s, 500, "cannot check the database", e);
+    sqlite3_finalize(st);
+    if (result && strcmp(result, "ok") != 0)
+        rc = err_set(e, 500, STORE_DAMAGED, "the database is damaged: %.160s", result);
     return rc;
 }
 
@@ -86,10 +107,11 @@ static int prepare(struct store *s, struct err *e)
     if (sqlite3_exec(s->db, "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;", NULL, NULL, NULL) != SQLITE_OK ||
         schema_version(s, &version) < 0)
         return store_fail(s, 500, "cannot read the database", e);
+    s->is_new = version == 0;
     if (version > SCHEMA_VERSION)
-        return err_set(e, 500, "store", "the database has schema %d, this program knows %d: it is too old", version,
+        return err_set(e, 500, STORE_DAMAGED, "the database has schema %d, this program knows %d: it is too old", version,
                        SCHEMA_VERSION);
-    if (migrate(s, version, e) < 0)
+    if (check(s, e) < 0 || migrate(s, version, e) < 0)
         return -1;
     for (int i = 0; i < ST_COUNT; i++)
         if (sqlite3_prepare_v3(s->db, SQL[i], -1, SQLITE_PREPARE_PERSISTENT, &s->st[i], NULL) != SQLITE_OK)
@@ -129,7 +151,6 @@ int store_run(struct store *s, enum statement which, const char *what, struct er
 
     if (commits && which != ST_BEGIN)
         histogram_add(&s->commits, clock_mono_ns() - began);
-    s->failed = rc < 0;
     store_reset(s, which);
     return rc;
 }
@@ -207,6 +228,12 @@ int store_update_spec(struct store *s, const char *id, const char *spec, int64_t
     return store_run(s, ST_UPDATE_SPEC, "cannot store the task's change", e);
 }
 
+int store_set_removing(struct store *s, const char *id, struct err *e)
+{
+    store_bind_text(s, ST_SET_REMOVING, 1, id);
+    return store_run(s, ST_SET_REMOVING, "cannot store the removal", e);
+}
+
 int store_delete(struct store *s, const char *id, struct err *e)
 {
     store_bind_text(s, ST_DELETE, 1, id);
@@ -225,7 +252,8 @@ int store_each(struct store *s, void (*fn)(void *arg, const struct task_row *r),
         snprintf(r.id, sizeof(r.id), "%s", id ? (const char *)id : "");
         r.created_at = sqlite3_column_int64(st, 1);
         r.spec = (const char *)sqlite3_column_text(st, 2);
-        r.state = sqlite3_column_int(st, 3);
+        r.state = sqlite3_column_int(st, 3) & ~REMOVING;
+        r.removing = sqlite3_column_int(st, 3) & REMOVING;
         r.version = sqlite3_column_int64(st, 4);
         /* A status of another size is another version's: the task is still known, only its details are not. */
         if (sqlite3_column_bytes(st, 5) == (int)sizeof(r.status))
@@ -239,13 +267,16 @@ int store_each(struct store *s, void (*fn)(void *arg, const struct task_row *r),
     return result;
 }
 
-bool store_healthy(struct store *s)
+int store_probe(struct store *s, struct err *e)
 {
-    if (!s->failed)
-        return true;
-    /* The last write failed: see whether one would work now. */
-    if (sqlite3_exec(s->db, "BEGIN IMMEDIATE; ROLLBACK;", NULL, NULL, NULL) != SQLITE_OK)
-        return false;
-    s->failed = false;
-    return true;
+    /* Its page is written whatever the value was. */
+    _cleanup_free_ char *sql = xasprintf("PRAGMA user_version = %d", SCHEMA_VERSION);
+
+    return sqlite3_exec(s->db, sql, NULL, NULL, NULL) == SQLITE_OK ? 0
+                                                                  : store_fail(s, 503, "cannot write the database", e);
+}
+
+bool store_is_new(const struct store *s)
+{
+    return s->is_new;
 }

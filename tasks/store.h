@@ -20,10 +20,15 @@ struct task_row {
     int64_t version;             /* grows with each change */
     struct run_status status;    /* last known; zeroed when none */
     const char *idempotency_key; /* or NULL */
+    bool removing;               /* its removal was begun: store_set_removing */
     const char *body_hash;       /* hex, of the request body that came with the key; or NULL */
 };
 
-/* Opens or creates <dir>/cloister.db; refuses a newer schema. NULL on error (status 500, code "store"). */
+/* The code of errors that will not go away by themselves. */
+#define STORE_DAMAGED "store_damaged"
+
+/* Opens or creates <dir>/cloister.db. NULL on error: status 500, code "store"; STORE_DAMAGED for what is no database,
+ * fails its check or has a newer schema: it is left as it is, for the operator to decide. */
 struct store *store_open(const char *dir, struct err *e);
 void store_close(struct store *s);
 /* What is written between these two is written together or not at all. Without them each write stands for itself.
@@ -35,10 +40,15 @@ void store_rollback(struct store *s);
 int store_insert(struct store *s, const struct task_row *r, struct err *e);
 int store_update(struct store *s, const struct task_row *r, struct err *e); /* state, version, status */
 int store_update_spec(struct store *s, const char *id, const char *spec, int64_t version, struct err *e);
+/* Its removal begins (a store_update ends it): the next start goes on with it. */
+int store_set_removing(struct store *s, const char *id, struct err *e);
 int store_delete(struct store *s, const char *id, struct err *e);
 /* All rows, oldest first. */
 int store_each(struct store *s, void (*fn)(void *arg, const struct task_row *r), void *arg, struct err *e);
-bool store_healthy(struct store *s); /* can write now */
+/* Writes something that changes nothing. */
+int store_probe(struct store *s, struct err *e);
+/* The tables were made by this store_open. */
+bool store_is_new(const struct store *s);
 /* How long commits took. */
 const struct histogram *store_commits(const struct store *s);
 

@@ -14,6 +14,7 @@ enum statement {
     ST_INSERT,
     ST_UPDATE,
     ST_UPDATE_SPEC,
+    ST_SET_REMOVING,
     ST_DELETE,
     ST_EACH,
     ST_EVENT_ADD,
@@ -29,7 +30,7 @@ enum statement {
 struct store {
     struct sqlite3 *db;
     struct sqlite3_stmt *st[ST_COUNT];
-    bool failed; /* the last write did */
+    bool is_new;
     struct histogram commits;
 };
 

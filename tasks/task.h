@@ -23,6 +23,7 @@ enum task_state {
 
 struct registry;
 struct link; /* connection to its supervisor */
+struct loop_source;
 
 struct task {
     char id[ID_LEN + 1];
@@ -39,6 +40,7 @@ struct task {
     /* private to the registry */
     struct registry *registry;
     struct link *link;
+    struct loop_source *relink; /* looks for its supervisor again */
     struct task *prev, *next; /* by creation */
     enum task_state told;     /* what events have told: state (TASK_STATES: nothing), */
     int64_t told_start;       /* started_at, */
