@@ -19,7 +19,6 @@
 #include "base/buf.h"
 #include "base/cleanup.h"
 
-#define IMAGE "disk.img"
 enum { LOOP_TRIES = 64, MIB_SHIFT = 20 };
 
 static const char MKE2FS[] = "/sbin/mke2fs";
@@ -73,14 +72,14 @@ static int make_file_system(const char *image)
 /* The image is named in its final form only when it is whole: an interrupted one is made anew. */
 static int make_image(int dir, const char *task_dir, int64_t mib)
 {
-    _cleanup_free_ char *path = xasprintf("%s/" IMAGE ".new", task_dir);
+    _cleanup_free_ char *path = xasprintf("%s/" DISK_IMAGE ".new", task_dir);
 
-    if (faccessat(dir, IMAGE, F_OK, 0) == 0)
+    if (faccessat(dir, DISK_IMAGE, F_OK, 0) == 0)
         return 0; /* from an earlier run of the task */
-    _cleanup_close_ int fd = openat(dir, IMAGE ".new", O_RDWR | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600);
+    _cleanup_close_ int fd = openat(dir, DISK_IMAGE ".new", O_RDWR | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600);
     if (fd < 0 || ftruncate(fd, mib << MIB_SHIFT) < 0 || make_file_system(path) < 0)
         return -1;
-    return renameat(dir, IMAGE ".new", dir, IMAGE);
+    return renameat(dir, DISK_IMAGE ".new", dir, DISK_IMAGE);
 }
 
 /* A free loop device bound to the file: loop(4). It is given back with its last mount or fd (LO_FLAGS_AUTOCLEAR). */
@@ -109,7 +108,7 @@ static int mount_ext4(const struct sandbox *b, int dir)
 
     if (make_image(dir, b->task_dir, b->spec->resources.disk) < 0)
         return -1;
-    _cleanup_close_ int backing = openat(dir, IMAGE, O_RDWR | O_NOFOLLOW | O_CLOEXEC);
+    _cleanup_close_ int backing = openat(dir, DISK_IMAGE, O_RDWR | O_NOFOLLOW | O_CLOEXEC);
     _cleanup_close_ int loop = backing < 0 ? -1 : open_loop(backing, device);
     if (loop < 0)
         return -1;

@@ -4,6 +4,7 @@
 
 #include "isolation/sandbox.h"
 
+#define DISK_IMAGE "disk.img" /* in the task's directory */
 #define DISK_MOUNT "disk" /* in the task's directory */
 
 enum disk_mode { DISK_NONE, DISK_EXT4, DISK_TMPFS };

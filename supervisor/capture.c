@@ -143,6 +143,26 @@ static void advance(struct capture *c, size_t n)
     c->fresh = false;
 }
 
+/* Where an earlier supervisor's segments end; 0 when there are none. */
+static uint64_t end_of_segments(const struct capture *c)
+{
+    int fd = openat(c->dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    DIR *d = fd < 0 ? NULL : fdopendir(fd);
+    uint64_t start, end = 0;
+    bool index;
+    struct stat st;
+
+    if (!d)
+        cleanup_close(&fd);
+    for (const struct dirent *e; d && (e = readdir(d));)
+        if (segment_parse(e->d_name, c->stream, &start, &index) && !index &&
+            fstatat(c->dir_fd, e->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0 && start + (uint64_t)st.st_size > end)
+            end = start + (uint64_t)st.st_size;
+    if (d)
+        closedir(d);
+    return end;
+}
+
 int capture_open(struct capture *c, struct err *e)
 {
     struct stat st;
@@ -152,6 +172,8 @@ int capture_open(struct capture *c, struct err *e)
         c->order = &c->own;
     if (c->disabled)
         return 0;
+    if (c->cursor == 0)
+        c->cursor = c->file_start = end_of_segments(c);
     if (open_segment(c, c->file_start) < 0 || fstat(c->file_fd, &st) < 0)
         return err_step(e, "logs", errno, "cannot open the log file of %s", c->stream);
     if ((uint64_t)st.st_size != c->cursor - c->file_start && open_segment(c, c->cursor) < 0)

@@ -175,8 +175,8 @@ static void serve_request(struct running *r, const struct launcher_request *q, c
         log_error("the server sent a request that is none");
         return;
     }
-    if (q->op == LAUNCH_TASK && nfds == 2)
-        launch_task(r->l, q->id, fds[0], fds[1]);
+    if ((q->op == LAUNCH_TASK || q->op == LAUNCH_AGAIN) && nfds == 2)
+        launch_task(r->l, q->id, q->op == LAUNCH_AGAIN, fds[0], fds[1]);
     else if ((q->op == REMOVE_TASK || q->op == CLEAN_TASK) && nfds == 0)
         clear(r, q);
     else

@@ -105,9 +105,9 @@ static void refuse(const char *id, int server_fd, const char *what)
     msg_send(server_fd, &s, sizeof(s), NULL, 0);
 }
 
-void launch_task(struct launcher *l, const char *id, int spec_fd, int server_fd)
+void launch_task(struct launcher *l, const char *id, bool again, int spec_fd, int server_fd)
 {
-    if (make_task_dir(l->policy, id) < 0) {
+    if (make_task_dir(l->policy, id) < 0 && !(again && errno == EEXIST)) {
         refuse(id, server_fd, "cannot make the task's directory");
         return;
     }
@@ -130,6 +130,7 @@ void launch_task(struct launcher *l, const char *id, int spec_fd, int server_fd)
         .server_fd = server_fd,
         .listen_fd = listen_fd,
         .template_fd = l->template_fd,
+        .again = again,
     });
 }
 

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/file.h"
 #include "base/log.h"
 #include "supervisor/record.h"
 #include "supervisor/supervision.h"
@@ -62,6 +63,28 @@ static void arm_timeout(struct supervision *s)
 
     if (s->spec.timeout_ms > 0)
         s->timeout_timer = loop_add_timer(s->loop, left > 0 ? left : 0, on_timeout, s);
+}
+
+int lifecycle_resume(struct supervision *s, struct err *e)
+{
+    /* Volatile layers and a file system without a journal are not to be used again when they were not unmounted. */
+    static const char *const scratch[] = {"upper", "work", DISK_IMAGE};
+    struct run_status before;
+    struct exit_info *x = &s->status.exit;
+
+    s->status.restarts = 1;
+    if (record_read(s->task_dir_fd, s->args->id, &before) == 0) {
+        s->status.restarts = before.restarts + 1;
+        *x = before.exit;
+        if (before.state != RUN_RESTARTING) {
+            *x = (struct exit_info){.code = -1, .started_at = before.started_at, .finished_at = clock_real_ns()};
+            snprintf(x->reason, sizeof(x->reason), REBOOT_REASON);
+        }
+    }
+    for (size_t i = 0; i < sizeof(scratch) / sizeof(scratch[0]); i++)
+        if (file_remove_tree(s->task_dir_fd, scratch[i]) < 0)
+            return err_step(e, "task_directory", errno, "cannot remove %s", scratch[i]);
+    return 0;
 }
 
 void lifecycle_started(struct supervision *s)

@@ -19,6 +19,7 @@ enum launcher_op {
     REMOVE_TASK,     /* kill what is left, remove cgroup, mounts, socket and the task's directory */
     CLEAN_TASK,      /* the same but the record and the logs stay */
     SERVER_ALIVE,    /* sent now and then while it serves; id is empty, there is no reply */
+    LAUNCH_AGAIN,    /* as LAUNCH_TASK, into the directory of a task that a reboot has ended */
 };
 
 struct launcher_request {
@@ -70,6 +71,9 @@ struct run_status {
     struct net_status network;
     uint64_t log_lost; /* bytes of output that the disk did not take */
 };
+
+/* exit.reason when boot_id tells of another boot */
+#define REBOOT_REASON "ended by a reboot of the host"
 
 /* server -> supervisor */
 enum supervisor_op {

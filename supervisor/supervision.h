@@ -70,6 +70,8 @@ void supervision_pause(struct supervision *s, bool paused, struct err *e);
 int supervision_signal(struct supervision *s, int signum, bool all);
 
 /* lifecycle.c */
+/* The task has run before the host was rebooted: goes on from its record; its root begins anew. */
+int lifecycle_resume(struct supervision *s, struct err *e);
 /* A run has begun: its timers are set. */
 void lifecycle_started(struct supervision *s);
 /* A run has ended and status.exit tells how: true when another will follow. */

@@ -206,7 +206,7 @@ static int init(struct supervision *s, struct err *e)
     s->task_dir_fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (s->signal_fd < 0 || s->task_dir_fd < 0)
         return err_step(e, "launch", errno, "cannot open the task's directory");
-    return 0;
+    return s->args->again ? lifecycle_resume(s, e) : 0;
 }
 
 int supervision_watch(struct supervision *s)

@@ -13,6 +13,7 @@ struct supervisor_args {
     int server_fd;   /* SOCK_SEQPACKET to the server that asked */
     int listen_fd;   /* bound and listening at task_socket_path */
     int template_fd; /* mount namespace with the read-only roots, or -1 */
+    bool again;      /* the task has run in an earlier boot of the host */
 };
 
 /* In the forked process; never returns. */

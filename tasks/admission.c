@@ -115,9 +115,10 @@ static int start(struct registry *r, struct task *t)
     _cleanup_json_ struct json *j = spec_encode(&t->spec);
     _cleanup_free_ char *text = json_print(j);
 
-    if (registry_try_state(r, t, TASK_STARTING) < 0)
+    enum launcher_op op = recover_rebooted(r, t) ? LAUNCH_AGAIN : LAUNCH_TASK;
+    if (registry_try_start(r, t) < 0)
         return -1;
-    if (link_launch(r, t, text, &e) == 0) {
+    if (link_launch(r, t, op, text, &e) == 0) {
         r->starts++;
         return 0;
     }
@@ -151,6 +152,11 @@ void admission_pump(struct registry *r)
 
 void admission_cancel(struct registry *r, struct task *t)
 {
+    if (recover_rebooted(r, t)) {
+        recover_lose(r, t, REBOOT_REASON "; stopped before it was started again");
+        registry_commit(r, t);
+        return;
+    }
     t->state = TASK_FAILED;
     t->status.state = RUN_FAILED;
     err_set(&t->status.err, 409, "canceled", "it was stopped before it was started");

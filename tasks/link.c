@@ -136,7 +136,7 @@ int link_spec_memfd(const char *text)
     return memfd_sealed("spec", text, strlen(text));
 }
 
-int link_launch(struct registry *r, struct task *t, const char *spec_json, struct err *e)
+int link_launch(struct registry *r, struct task *t, enum launcher_op op, const char *spec_json, struct err *e)
 {
     int pair[2];
     _cleanup_close_ int spec = link_spec_memfd(spec_json);
@@ -148,7 +148,7 @@ int link_launch(struct registry *r, struct task *t, const char *spec_json, struc
     t->registry = r;
     if (attach(r, t, &ours) < 0)
         return err_set(e, 503, "no_resources", "cannot start a task: %s", strerror(errno));
-    if (launcher_ask(r, LAUNCH_TASK, t->id, (int[]){spec, theirs}, 2, e) < 0) {
+    if (launcher_ask(r, op, t->id, (int[]){spec, theirs}, 2, e) < 0) {
         link_close(t, e);
         return -1;
     }

@@ -106,6 +106,33 @@ void recover_link(struct registry *r, struct task *t)
     }
 }
 
+bool recover_rebooted(const struct registry *r, const struct task *t)
+{
+    return t->status.boot_id[0] && strcmp(t->status.boot_id, r->boot_id) != 0;
+}
+
+void recover_lose(struct registry *r, struct task *t, const char *reason)
+{
+    struct exit_info *x = &t->status.exit;
+
+    t->state = TASK_LOST;
+    *x = (struct exit_info){.code = -1, .started_at = t->status.started_at, .finished_at = clock_real_ns()};
+    snprintf(x->reason, sizeof(x->reason), "%s", reason);
+    t->status.ended_boot_ms = clock_mono_ms();
+    memcpy(t->status.boot_id, r->boot_id, sizeof(t->status.boot_id));
+}
+
+/* Who is to be restarted waits for room as new tasks do. The boot id of before stays: it tells that it has run. */
+static void after_reboot(struct registry *r, struct task *t, bool stopping)
+{
+    if (t->spec.restart.attempts == 0 || stopping) {
+        recover_lose(r, t, REBOOT_REASON);
+        return;
+    }
+    t->state = TASK_PENDING;
+    admission_pump(r);
+}
+
 void recover_cleaned(struct registry *r, struct task *t, const struct err *e)
 {
     struct run_status s;
@@ -118,20 +145,17 @@ void recover_cleaned(struct registry *r, struct task *t, const struct err *e)
     }
     if (e->status != 0)
         log_error("task %s: not all it left could be cleared: %s", t->id, e->detail);
+    bool stopping = t->state == TASK_STOPPING;
     int rc = read_record(r, t, &s);
+    bool damaged = rc < 0 && errno == EBADMSG;
+    bool changed = rc == 0 && recover_apply(t, &s);
     if (rc == 0 && (s.state == RUN_EXITED || s.state == RUN_FAILED)) {
-        if (!recover_apply(t, &s))
+        if (!changed)
             return;
-    } else if (rc == 0 || t->state != TASK_STARTING || errno == EBADMSG) {
-        if (rc == 0)
-            recover_apply(t, &s);
-        t->state = TASK_LOST;
-        t->status.exit.code = -1;
-        t->status.exit.started_at = t->status.started_at;
-        t->status.exit.finished_at = clock_real_ns();
-        t->status.ended_boot_ms = clock_mono_ms();
-        memcpy(t->status.boot_id, r->boot_id, sizeof(t->status.boot_id));
-        snprintf(t->status.exit.reason, sizeof(t->status.exit.reason), "its supervisor died; the outcome is unknown");
+    } else if (recover_rebooted(r, t)) {
+        after_reboot(r, t, stopping);
+    } else if (rc == 0 || t->state != TASK_STARTING || t->status.started_at > 0 || damaged) {
+        recover_lose(r, t, "its supervisor died; the outcome is unknown");
     } else {
         t->state = TASK_FAILED;
         t->status.state = RUN_FAILED;

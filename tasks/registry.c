@@ -134,12 +134,13 @@ static void mark_dirty(struct registry *r, const struct task *t)
     registry_retry(r);
 }
 
-int registry_try_state(struct registry *r, struct task *t, enum task_state state)
+int registry_try_start(struct registry *r, struct task *t)
 {
     struct task before = *t;
     struct err e = {0};
 
-    t->state = state;
+    t->state = TASK_STARTING;
+    memcpy(t->status.boot_id, r->boot_id, sizeof(t->status.boot_id));
     t->version++;
     events_transition(r, t);
     if (events_transaction(r, update_row, t, &e) == 0) {
@@ -149,6 +150,7 @@ int registry_try_state(struct registry *r, struct task *t, enum task_state state
     log_error("task %s: %s", t->id, e.detail);
     events_forget(r, t->id, EVENT_TASK_STARTING);
     t->state = before.state;
+    t->status = before.status;
     t->version = before.version;
     t->told = before.told;
     return -1;
@@ -300,11 +302,14 @@ struct task *registry_create(struct registry *r, struct spec *s, const char *key
     _cleanup_json_ struct json *j = spec_encode(s);
     _cleanup_free_ char *text = json_print(j);
     struct task *t = new_task(s, state, key, hash);
+    if (state == TASK_STARTING)
+        memcpy(t->status.boot_id, r->boot_id, sizeof(t->status.boot_id));
     struct task_row row = {
         .created_at = t->created_at,
         .spec = text,
         .state = t->state,
         .version = t->version,
+        .status = t->status,
         .idempotency_key = t->idempotency_key,
         .body_hash = t->body_hash,
     };
@@ -316,7 +321,7 @@ struct task *registry_create(struct registry *r, struct spec *s, const char *key
         task_free(t);
         return NULL;
     }
-    if (state == TASK_STARTING && link_launch(r, t, text, e) < 0) {
+    if (state == TASK_STARTING && link_launch(r, t, LAUNCH_TASK, text, e) < 0) {
         /* Should the row stay, the next start finds that nothing was launched. */
         events_emit(r, EVENT_TASK_REMOVED, t, NULL);
         if (events_transaction(r, registry_delete_row, t->id, &ignored) < 0) {

@@ -62,8 +62,8 @@ void registry_append(struct registry *r, struct task *t);
 void registry_unlink(struct registry *r, struct task *t);
 /* t has changed: stores it (now, or as soon as the store can) and tells the subscribers. */
 void registry_commit(struct registry *r, struct task *t);
-/* The same for another state, if the store takes it now; else t stays as it was: -1. */
-int registry_try_state(struct registry *r, struct task *t, enum task_state state);
+/* t, pending, becomes starting if the store takes it now; else it stays as it was: -1. */
+int registry_try_start(struct registry *r, struct task *t);
 /* The store did not take something: it is tried until it does. */
 void registry_retry(struct registry *r);
 void task_free(struct task *t);
@@ -102,7 +102,9 @@ void events_forget(struct registry *r, const char *task, enum event_type type);
 void events_transition(struct registry *r, struct task *t);
 
 /* link.c: the supervisors. */
-int link_launch(struct registry *r, struct task *t, const char *spec_json, struct err *e);
+/* op: LAUNCH_TASK or LAUNCH_AGAIN. */
+int link_launch(struct registry *r, struct task *t, enum launcher_op op, const char *spec_json, struct err *e);
+
 /* -1 with errno: ECONNREFUSED or ENOENT when there is no supervisor, others when that cannot be told now. */
 int link_adopt(struct registry *r, struct task *t);
 /* Calls every pending done with e. */
@@ -130,6 +132,10 @@ void update_again(struct task *t);
 void recover_link(struct registry *r, struct task *t);
 /* The supervisor of t, which has ended, is gone: a socket that it did not live to remove is. */
 void recover_socket(struct registry *r, const struct task *t);
+/* Whether t has run, or was about to, in an earlier boot of the host, and not in this one. */
+bool recover_rebooted(const struct registry *r, const struct task *t);
+/* How t ended is not known. It is lost, for this reason; to be committed by the caller. */
+void recover_lose(struct registry *r, struct task *t, const char *reason);
 /* The launcher's answer to CLEAN_TASK. */
 void recover_cleaned(struct registry *r, struct task *t, const struct err *e);
 /* Takes a status over into t, without storing it; false when it changes nothing or is not t's. */

@@ -7,7 +7,6 @@ import pathlib
 import random
 import shutil
 import signal
-import subprocess
 import tempfile
 import time
 
@@ -49,6 +48,7 @@ class Harness:
                 os.kill(pid, signal.SIGKILL)
             except ProcessLookupError:
                 pass
+        wait_until(lambda: not set(pids) & set(processes(self.binary)), 20, "the end of who was killed")
 
     def strike(self, target):
         pids = []
@@ -68,10 +68,6 @@ class Harness:
     def recover(self):
         """As a service manager would."""
         d = self.daemon
-        try:
-            d.process.wait(0.05)
-        except subprocess.TimeoutExpired:
-            pass
         if d.process.poll() is None:
             wait_until(d.ready, 30, "readiness")
             return
@@ -159,7 +155,7 @@ class Harness:
             found = {
                 "groups": {pathlib.Path(g).name for g in d.groups()} - live,
                 "sockets": set(d.sockets()) ^ live,
-                "directories": set(d.directories()) ^ set(rows) - may_lack,
+                "directories": (set(d.directories()) ^ set(rows)) - may_lack,
                 "mounts": [m for m in d.mounts() if not any(i in m for i in live)],
                 "supervisors": names.count("cloister-task") - len(live),
                 "others": len(names) - names.count("cloister-task") - 2,
