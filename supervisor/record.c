@@ -10,13 +10,35 @@
 #include "base/cleanup.h"
 #include "base/file.h"
 
-static const char RECORD_NAME[] = "record";
+static const char RECORD_NAME[] = "record", RESERVE_NAME[] = ".record.reserve";
+
+int record_reserve(int task_dir_fd)
+{
+    _cleanup_close_ int fd = openat(task_dir_fd, RESERVE_NAME, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0644);
+
+    if (fd < 0)
+        return -1;
+    return fallocate(fd, 0, 0, sizeof(struct run_status)) < 0 && errno != EOPNOTSUPP ? -1 : 0;
+}
+
+/* Into blocks that are there already: a write, a change of the size and a rename need no others. */
+static int write_reserve(int task_dir_fd, const struct run_status *s)
+{
+    _cleanup_close_ int fd = openat(task_dir_fd, RESERVE_NAME, O_WRONLY | O_CLOEXEC | O_NOFOLLOW);
+
+    return fd < 0 || file_write_all(fd, s, sizeof(*s)) < 0 || ftruncate(fd, sizeof(*s)) < 0 || fsync(fd) < 0 ||
+                   renameat(task_dir_fd, RESERVE_NAME, task_dir_fd, RECORD_NAME) < 0
+               ? -1
+               : fsync(task_dir_fd);
+}
 
 int record_write(int task_dir_fd, const struct run_status *s)
 {
     bool ended = s->state == RUN_EXITED || s->state == RUN_FAILED;
 
-    return file_write_atomic(task_dir_fd, RECORD_NAME, s, sizeof(*s), 0644, ended);
+    if (file_write_atomic(task_dir_fd, RECORD_NAME, s, sizeof(*s), 0644, ended) == 0)
+        return 0;
+    return ended && (errno == ENOSPC || errno == EDQUOT) ? write_reserve(task_dir_fd, s) : -1;
 }
 
 int record_read(int task_dir_fd, const char *id, struct run_status *s)

@@ -206,6 +206,8 @@ static int init(struct supervision *s, struct err *e)
     s->task_dir_fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (s->signal_fd < 0 || s->task_dir_fd < 0)
         return err_step(e, "launch", errno, "cannot open the task's directory");
+    if (record_reserve(s->task_dir_fd) < 0)
+        return err_step(e, "record", errno, "cannot keep room for the record");
     return s->args->again ? lifecycle_resume(s, e) : 0;
 }
 

@@ -109,8 +109,8 @@ static int prepare(struct store *s, struct err *e)
         return store_fail(s, 500, "cannot read the database", e);
     s->is_new = version == 0;
     if (version > SCHEMA_VERSION)
-        return err_set(e, 500, STORE_DAMAGED, "the database has schema %d, this program knows %d: it is too old", version,
-                       SCHEMA_VERSION);
+        return err_set(e, 500, STORE_DAMAGED, "the database has schema %d, this program knows %d: it is too old",
+                       version, SCHEMA_VERSION);
     if (check(s, e) < 0 || migrate(s, version, e) < 0)
         return -1;
     for (int i = 0; i < ST_COUNT; i++)

@@ -18,6 +18,7 @@ class Expected:
         self.id = self.pid = self.started_at = None
         self.stop = self.delete = False   # asked for: may have happened
         self.stopped = False              # acknowledged: must happen
+        self.cut_short = False            # acknowledged as not having started, or not yet
         self.paused, self.label = False, "0"
         self.labels = {"0"}               # what it may be while label is None
         self.busy = threading.Lock()      # one thread at a time
@@ -122,7 +123,7 @@ class Load:
             self.unanswered += 1  # a start that was cut short: whoever killed it knows
 
     def created(self, x, view, began):
-        x.id = view["id"]
+        x.id, x.cut_short = view["id"], view["state"] in ("starting", "failed")
         if view["state"] == "running" and x.kind == "long":
             x.pid, x.started_at = view["pid"], view["started_at"]
         with self.lock:
