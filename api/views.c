@@ -109,6 +109,8 @@ struct json *task_view(const struct task *t)
     json_set_int(j, "log_bytes_lost", (int64_t)t->status.log_lost);
     if (t->state == TASK_RESTARTING)
         set_time(j, "next_start_at", t->status.next_start_at);
+    if (t->status.waits_for[0])
+        json_set_string(j, "waits_for", t->status.waits_for);
     if (t->state == TASK_FAILED)
         json_set(j, "error", problem_json(&t->status.err));
     if (t->spec.root == ROOT_COPY)

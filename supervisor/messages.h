@@ -70,6 +70,7 @@ struct run_status {
     int64_t root_files, root_bytes; /* of a root that is copied: so far, and then in all */
     struct net_status network;
     uint64_t log_lost; /* bytes of output that the disk did not take */
+    char waits_for[96]; /* why it has not ended although it was killed, or "" */
 };
 
 /* exit.reason when boot_id tells of another boot */

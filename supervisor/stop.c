@@ -13,6 +13,8 @@
 #include "isolation/descendants.h"
 #include "supervisor/supervision.h"
 
+enum { STUCK_MS = 3000 };
+
 /* Whether pid handles or ignores signum, from SigCgt and SigIgn (proc_pid_status(5)). */
 static bool signal_is_handled(pid_t pid, int signum)
 {
@@ -51,8 +53,40 @@ static int signal_all_members(struct supervision *s, int signum)
     return cgroup_members(s->args->cgroups, s->args->id, signal_one, &signum);
 }
 
+static int count_one(void *arg, pid_t pid)
+{
+    (void)pid;
+    (*(int *)arg)++;
+    return 0;
+}
+
+/* SIGKILL waits until an uninterruptible sleep ends (state D of proc_pid_stat(5)), as on a file system that hangs. */
+static void on_stuck(void *arg, uint32_t events)
+{
+    struct supervision *s = arg;
+    int n = 0;
+
+    (void)events;
+    s->stuck_timer = NULL;
+    if (cgroup_members(s->args->cgroups, s->args->id, count_one, &n) < 0 || n == 0)
+        n = 1; /* the command */
+    snprintf(s->status.waits_for, sizeof(s->status.waits_for),
+             "%d %s that cannot be killed: uninterruptible in the kernel", n, n == 1 ? "process" : "processes");
+    control_broadcast(s);
+}
+
+void stop_ended(struct supervision *s)
+{
+    loop_remove(s->stop_timer);
+    loop_remove(s->stuck_timer);
+    s->stop_timer = s->stuck_timer = NULL;
+    s->status.waits_for[0] = '\0';
+}
+
 static void kill_task(struct supervision *s, const char *reason)
 {
+    if (!s->stuck_timer)
+        s->stuck_timer = loop_add_timer(s->loop, STUCK_MS, on_stuck, s);
     s->kill_reason = reason;
     kill(s->status.pid, SIGKILL); /* our unreaped child: its pid cannot have been given away */
     cgroup_kill(s->args->cgroups, s->args->id, 0);

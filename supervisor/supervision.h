@@ -40,6 +40,7 @@ struct supervision {
     int wait_status;
     struct loop_source *child_source; /* the watch of signal_fd */
     struct loop_source *stop_timer;   /* kill_timeout */
+    struct loop_source *stuck_timer;  /* it was killed and has not ended */
     const char *kill_reason;          /* why we killed it ourselves, or NULL */
     struct session *sessions;         /* exec sessions: session.h */
     /* lifecycle.c */
@@ -65,6 +66,8 @@ void supervision_finish(struct supervision *s);
 /* Sends the stop signal (0: the spec's), then kills after timeout_ms (-1: the spec's). reason is static text for the
  * exit; NULL: what the stop itself has come to. */
 void supervision_stop(struct supervision *s, int signum, int64_t timeout_ms, const char *reason, struct err *e);
+/* The run has ended: no timer of its stop is left. */
+void stop_ended(struct supervision *s);
 /* Freezes or thaws the task's group. 409 when it does not run. */
 void supervision_pause(struct supervision *s, bool paused, struct err *e);
 int supervision_signal(struct supervision *s, int signum, bool all);

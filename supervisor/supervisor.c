@@ -101,8 +101,7 @@ void supervision_finish(struct supervision *s)
 
 static void on_end(struct supervision *s)
 {
-    loop_remove(s->stop_timer);
-    s->stop_timer = NULL;
+    stop_ended(s);
     loop_remove(s->child_source);
     s->child_source = NULL;
     if (cgroup_kill(s->args->cgroups, s->args->id, END_KILL_MS) < 0)

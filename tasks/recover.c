@@ -42,6 +42,7 @@ bool recover_apply(struct task *t, const struct run_status *s)
     t->status = *s;
     t->status.boot_id[sizeof(s->boot_id) - 1] = '\0';
     t->status.exit.reason[sizeof(s->exit.reason) - 1] = '\0';
+    t->status.waits_for[sizeof(s->waits_for) - 1] = '\0';
     t->status.err.code[sizeof(s->err.code) - 1] = '\0';
     t->status.err.step[sizeof(s->err.step) - 1] = '\0';
     t->status.err.pointer[sizeof(s->err.pointer) - 1] = '\0';
@@ -116,6 +117,7 @@ void recover_lose(struct registry *r, struct task *t, const char *reason)
     struct exit_info *x = &t->status.exit;
 
     t->state = TASK_LOST;
+    t->status.waits_for[0] = '\0';
     *x = (struct exit_info){.code = -1, .started_at = t->status.started_at, .finished_at = clock_real_ns()};
     snprintf(x->reason, sizeof(x->reason), "%s", reason);
     t->status.ended_boot_ms = clock_mono_ms();
