@@ -148,19 +148,18 @@ static uint64_t end_of_segments(const struct capture *c)
 {
     int fd = openat(c->dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     DIR *d = fd < 0 ? NULL : fdopendir(fd);
-    uint64_t end = 0, start;
-    struct stat st;
+    uint64_t start, end = 0;
     bool index;
+    struct stat st;
 
-    if (!d) {
+    if (!d)
         cleanup_close(&fd);
-        return 0;
-    }
-    for (const struct dirent *e; (e = readdir(d));)
+    for (const struct dirent *e; d && (e = readdir(d));)
         if (segment_parse(e->d_name, c->stream, &start, &index) && !index &&
             fstatat(c->dir_fd, e->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0 && start + (uint64_t)st.st_size > end)
             end = start + (uint64_t)st.st_size;
-    closedir(d);
+    if (d)
+        closedir(d);
     return end;
 }
 

@@ -4,6 +4,7 @@
 #include <grp.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/prctl.h>
@@ -13,6 +14,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/buf.h"
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/file.h"
@@ -25,6 +27,12 @@
 
 enum { RESTART_DELAY_MS = 1000, QUICK_DEATH_MS = 1000 };
 
+struct clearing { /* a helper that clears a task away */
+    pid_t pid;
+    struct launcher_request request;
+    struct clearing *next;
+};
+
 struct running { /* the launcher while it runs */
     struct launcher *l;
     struct loop *loop;
@@ -33,6 +41,7 @@ struct running { /* the launcher while it runs */
     struct loop_source *server_source;
     pid_t server_pid; /* 0 while it is down */
     int64_t server_started;
+    struct clearing *clearings;
     bool ready; /* the service manager has been told */
     bool stopping;
 };
@@ -122,7 +131,38 @@ static void disconnect(struct running *r)
     if (r->server_sock >= 0)
         close(r->server_sock); /* requests that nobody has read are dropped with it: they never started */
     r->server_sock = -1;
-    helpers_forget(r->l);
+}
+
+static void clear(struct running *r, const struct launcher_request *q)
+{
+    pid_t pid = clear_task(r->l, q, r->server_sock);
+
+    if (pid <= 0)
+        return;
+    struct clearing *c = xcalloc(1, sizeof(*c));
+    *c = (struct clearing){.pid = pid, .request = *q, .next = r->clearings};
+    r->clearings = c;
+}
+
+/* A helper that has not answered is answered for; when that fails too the server is to begin anew. */
+static void cleared(struct running *r, pid_t pid, int status)
+{
+    for (struct clearing **at = &r->clearings; *at; at = &(*at)->next) {
+        struct clearing *c = *at;
+        struct launcher_reply reply = {.version = PROTOCOL_VERSION, .op = c->request.op};
+
+        if (c->pid != pid)
+            continue;
+        *at = c->next;
+        memcpy(reply.id, c->request.id, sizeof(reply.id));
+        free(c);
+        if (status == 0 || r->server_sock < 0)
+            return;
+        err_step(&reply.err, HELPER_STEP, ECHILD, "the helper that cleared the task away has died");
+        if (msg_send(r->server_sock, &reply, sizeof(reply), NULL, 0) < 0)
+            disconnect(r);
+        return;
+    }
 }
 
 static void serve_request(struct running *r, const struct launcher_request *q, const int *fds, size_t nfds)
@@ -138,7 +178,7 @@ static void serve_request(struct running *r, const struct launcher_request *q, c
     if ((q->op == LAUNCH_TASK || q->op == LAUNCH_AGAIN) && nfds == 2)
         launch_task(r->l, q->id, q->op == LAUNCH_AGAIN, fds[0], fds[1]);
     else if ((q->op == REMOVE_TASK || q->op == CLEAN_TASK) && nfds == 0)
-        clear_task(r->l, q, r->server_sock);
+        clear(r, q);
     else
         log_error("the server sent an unknown request %u", q->op);
 }
@@ -239,7 +279,7 @@ static void on_signal(void *arg, uint32_t events)
         if (pid == r->server_pid)
             server_died(r, status);
         else
-            helper_ended(r->l, pid, status, r->server_sock);
+            cleared(r, pid, status);
 }
 
 static int init(struct running *r)

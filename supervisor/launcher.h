@@ -16,8 +16,7 @@ struct launcher {
      * launcher_sock is its end of the socketpair. Its return value is the exit status. */
     int (*server_main)(void *arg, int launcher_sock);
     void *server_arg;
-    int template_fd;        /* of sandbox_template_open; set by launcher_run */
-    struct helper *helpers; /* private */
+    int template_fd; /* of sandbox_template_open; set by launcher_run */
 };
 
 /* Runs until SIGTERM or SIGINT; starts the server again when it dies (1 s later if it lived less than 1 s). Returns the

@@ -7,11 +7,9 @@
 
 /* launcher_tasks.c: what the server may ask for. Each forks and returns at once; fds stay the caller's. */
 void launch_task(struct launcher *l, const char *id, bool again, int spec_fd, int server_fd);
-void clear_task(struct launcher *l, const struct launcher_request *r, int reply_sock);
-/* A child has ended: when it was at work for clear_task and could not answer, the answer is that. */
-void helper_ended(struct launcher *l, pid_t pid, int status, int reply_sock);
-/* Nobody waits for their answers any more. */
-void helpers_forget(struct launcher *l);
+/* The pid of the helper that does it and answers: when it ends with another status than 0 it has not answered. 0: the
+ * answer was given at once. */
+pid_t clear_task(struct launcher *l, const struct launcher_request *r, int reply_sock);
 /* At start: ends what supervisors that are no more have left in our cgroups. */
 void clear_leftovers(struct launcher *l);
 

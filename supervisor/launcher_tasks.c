@@ -190,62 +190,14 @@ static int keep_only(int fd)
     return 3;
 }
 
-struct helper { /* a child at work for clear_task */
-    pid_t pid;
-    uint32_t op;
-    char id[ID_LEN + 1];
-    struct helper *next;
-};
-
-static void helper_started(struct launcher *l, pid_t pid, const struct launcher_reply *about)
-{
-    struct helper *h = xcalloc(1, sizeof(*h));
-
-    *h = (struct helper){.pid = pid, .op = about->op, .next = l->helpers};
-    memcpy(h->id, about->id, sizeof(h->id));
-    l->helpers = h;
-}
-
-void helper_ended(struct launcher *l, pid_t pid, int status, int reply_sock)
-{
-    struct helper **at = &l->helpers;
-
-    while (*at && (*at)->pid != pid)
-        at = &(*at)->next;
-    struct helper *h = *at;
-    if (!h)
-        return;
-    *at = h->next;
-    if (status != 0) {
-        struct launcher_reply reply = {.version = PROTOCOL_VERSION, .op = h->op};
-
-        memcpy(reply.id, h->id, sizeof(reply.id));
-        err_step(&reply.err, HELPER_STEP, 0, "the process at work for it was killed");
-        msg_send(reply_sock, &reply, sizeof(reply), NULL, 0);
-    }
-    free(h);
-}
-
-void helpers_forget(struct launcher *l)
-{
-    while (l->helpers) {
-        struct helper *h = l->helpers;
-
-        l->helpers = h->next;
-        free(h);
-    }
-}
-
-void clear_task(struct launcher *l, const struct launcher_request *r, int reply_sock)
+pid_t clear_task(struct launcher *l, const struct launcher_request *r, int reply_sock)
 {
     struct launcher_reply reply = {.version = PROTOCOL_VERSION, .op = r->op};
     pid_t pid = fork(); /* a large tree or a slow kill must not hold up the next launch */
 
     memcpy(reply.id, r->id, sizeof(reply.id));
-    if (pid > 0) {
-        helper_started(l, pid, &reply);
-        return;
-    }
+    if (pid > 0)
+        return pid;
     if (pid == 0)
         reply_sock = keep_only(reply_sock);
     if (pid < 0)
@@ -254,7 +206,8 @@ void clear_task(struct launcher *l, const struct launcher_request *r, int reply_
         network_clear(l->policy, r->id);
     int rc = msg_send(reply_sock, &reply, sizeof(reply), NULL, 0);
     if (pid == 0)
-        _exit(rc < 0); /* then the launcher answers */
+        _exit(rc < 0);
+    return 0;
 }
 
 static void clear_leftover(void *arg, const char *id)

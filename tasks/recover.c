@@ -70,8 +70,6 @@ static void recover_dead(struct registry *r, struct task *t)
         recover_socket(r, t);
         return;
     }
-    if (link_adopt(r, t) == 0)
-        return; /* it lives, and only the connection was lost */
     /* Its processes may still run: they are ended before the task is called lost. */
     if (launcher_ask(r, CLEAN_TASK, t->id, NULL, 0, &e) < 0)
         log_error("task %s: its supervisor is gone; %s", t->id, e.detail);

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Short tasks, one after another for long: what the daemon holds at the end is what it held after the first tenth.
+"""Short tasks, one after another for long: what the daemon holds at the end is what it held after the first twentieth.
 
     tests/soak.py [--tasks 20000] [--clients 8] [--binary build/release/cloisterd]
 

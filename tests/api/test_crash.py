@@ -1,10 +1,16 @@
 """Our processes are killed; what was acknowledged is told truly afterwards, and nothing is left behind."""
+import contextlib
+import http.client
 import os
 import pathlib
 import signal
+import socket
+import threading
 import time
 
-from conftest import wait_until
+import pytest
+
+from conftest import MemoryDaemon, wait_until
 
 
 def alive(pid):
@@ -95,3 +101,89 @@ def test_killing_the_server_during_creates_loses_none(own_daemon):
         time.sleep(0.2 * n)
     for task_id, code in acknowledged:
         assert own_daemon.wait_ended(task_id)["exit"]["code"] == code
+
+
+# --- removals and links -----------------------------------------------------------------------------------------------
+
+FILES = "import os\nfor n in range(40):\n  os.mkdir(f'/local/{n}')\n  for f in range(500): " \
+        "os.close(os.open(f'/local/{n}/{f}', os.O_CREAT | os.O_WRONLY))"
+
+
+class Removal(threading.Thread):
+    """A DELETE that takes a while, and the launcher's process at work for it."""
+
+    def __init__(self, daemon):
+        super().__init__()
+        self.daemon_under_test = daemon
+        self.task = daemon.run("/usr/bin/python3", "-c", FILES)
+        self.status = None
+        self.start()
+        self.helper = wait_until(self.find, 20, "the removal")
+        os.kill(self.helper, signal.SIGSTOP)
+
+    def run(self):
+        try:
+            self.status = self.daemon_under_test.request("DELETE", f"/v1/tasks/{self.task['id']}").status
+        except (OSError, http.client.HTTPException):
+            pass
+
+    def find(self):
+        return next((pid for pid, name in self.daemon_under_test.children().items() if name == "cloisterd"), None)
+
+
+@pytest.fixture
+def in_memory():
+    d = MemoryDaemon()
+    yield d
+    d.stop()
+
+
+def test_kill_9_of_the_process_that_removes(in_memory):
+    removal = Removal(in_memory)
+    os.kill(removal.helper, signal.SIGKILL)
+    removal.join()
+    assert removal.status == 204 and not in_memory.rows() and not in_memory.directories()
+
+
+def test_a_removal_that_was_begun_is_finished_by_the_next_server(in_memory):
+    removal = Removal(in_memory)
+    server = in_memory.server_pid()
+    os.kill(server, signal.SIGKILL)
+    removal.join()
+    wait_until(lambda: in_memory.ready() and in_memory.server_pid() != server)
+    wait_until(lambda: not in_memory.rows() and not in_memory.directories(), 20, "the removal")
+    os.kill(removal.helper, signal.SIGCONT)
+
+
+def test_a_removal_does_not_keep_the_next_launcher_from_its_sockets(in_memory):
+    removal = Removal(in_memory)
+    server = in_memory.server_pid()
+    in_memory.process.kill()
+    in_memory.process.wait()
+    wait_until(lambda: not alive(server), 10, "the server's end")
+    removal.join()
+    in_memory.start()
+    wait_until(lambda: not in_memory.rows() and not in_memory.directories(), 20, "the removal")
+    os.kill(removal.helper, signal.SIGCONT)
+
+
+def test_a_supervisor_that_does_not_answer_is_not_taken_for_dead(own_daemon):
+    d = own_daemon
+    task = d.start_task("/bin/sleep", "300")
+    supervisor = next(pid for pid, name in d.children().items() if name == "cloister-task")
+    os.kill(supervisor, signal.SIGSTOP)
+    clients = []
+    with contextlib.suppress(BlockingIOError):  # until its queue of connections is full
+        while True:
+            clients.append(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK))
+            clients[-1].connect(str(d.dir / "run/supervisors" / task["id"]))
+    server = d.server_pid()
+    os.kill(server, signal.SIGKILL)
+    wait_until(lambda: d.ready() and d.server_pid() != server)
+    assert d.task(task["id"])["state"] == "running" and alive(task["pid"])
+    assert d.post(f"/v1/tasks/{task['id']}/stop", {}).status == 503  # and not: it has ended
+    for c in clients:
+        c.close()
+    os.kill(supervisor, signal.SIGCONT)
+    wait_until(lambda: d.post(f"/v1/tasks/{task['id']}/stop", {"timeout": "0s"}).status != 503, 20, "the link")
+    assert d.wait_ended(task["id"])["exit"]["signal"] == "SIGKILL"

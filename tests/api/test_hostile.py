@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from conftest import BINARY, Daemon, wait_until
+from conftest import BINARY, Daemon, MemoryDaemon, wait_until
 
 MARGIN = 10  # generous: a run under sanitizers on a busy host
 ANSWER = 5   # how long the API may take to answer meanwhile
@@ -149,23 +149,6 @@ def test_orphan_flood(guard):
     assert guard.daemon.wait_ended(task["id"])["exit"]["code"] == 0
     guard.delete(task)
     guard.check()
-
-
-class MemoryDaemon(Daemon):
-    """Its state is in memory: the time is ours, not the disk's."""
-
-    def start(self):
-        state = self.dir / "state"
-        state.mkdir()
-        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=512m,nr_inodes=0,mode=755", "tmpfs", state], check=True)
-        super().start()
-
-    def mounts(self):
-        return [m for m in super().mounts() if f" {self.dir}/state " not in m]
-
-    def discard(self):
-        subprocess.run(["umount", self.dir / "state"], check=True)
-        super().discard()
 
 
 def test_a_hundred_thousand_files():
