@@ -34,6 +34,8 @@ struct seccomp_policy;
 
 struct policy {
     enum ns_mode pid_mode, ipc_mode; /* for tasks that do not say; private */
+    enum ns_mode userns_mode;        /* the same; host */
+    struct id_ranges userns_range;   /* the host's ids that private user namespaces map, userns.h */
     bool no_pivot_root;
     uint64_t allow_caps; /* bit n = capability n */
     bool ambient_all;    /* Nomad's behaviour: a non-root task's ambient set is its whole set */
