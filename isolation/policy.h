@@ -61,6 +61,11 @@ struct policy {
 /* "0,10-15,22" to ranges; -1 when malformed, reversed or beyond 32 bits. The caller frees r->v. */
 int id_ranges_parse(const char *text, struct id_ranges *r);
 bool id_ranges_have(const struct id_ranges *r, uint32_t id);
+/* How many slots of 65,536 ids (base/ids.h) the ranges hold: whole ones, from a multiple of that on, so that two are
+ * the same or disjoint also after a change of the configuration. */
+uint64_t id_ranges_slots(const struct id_ranges *r);
+/* The first id of slot n; 0 when there is none. */
+uint32_t id_ranges_slot(const struct id_ranges *r, uint64_t n);
 /* By name; NULL when the operator configured none. */
 const struct chroot *policy_chroot(const struct policy *p, const char *name);
 const struct volume *policy_volume(const struct policy *p, const char *name);

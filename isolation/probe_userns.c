@@ -29,7 +29,7 @@ static int try_overlay(const struct policy *p, const struct userns *u, const cha
 
 static bool probe(const struct policy *p, const char *src)
 {
-    uint64_t slots = userns_slots(&p->userns_range);
+    uint64_t slots = id_ranges_slots(&p->userns_range);
     struct userns u = {.base = slots ? IDS_RANGE : 0, .fd = -1};
     int status = 1;
 

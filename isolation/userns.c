@@ -40,32 +40,6 @@ bool userns_wanted(const struct spec *s, const struct policy *p)
 /* --- slots ---------------------------------------------------------------------------------------------------------
  */
 
-static uint64_t slots_of(const struct id_range *r)
-{
-    uint64_t first = ((uint64_t)r->low + IDS_RANGE - 1) / IDS_RANGE, end = ((uint64_t)r->high + 1) / IDS_RANGE;
-
-    return end > first ? end - first : 0;
-}
-
-uint64_t userns_slots(const struct id_ranges *r)
-{
-    uint64_t n = 0;
-
-    for (size_t i = 0; i < r->n; i++)
-        n += slots_of(&r->v[i]);
-    return n;
-}
-
-static uint32_t slot_base(const struct id_ranges *r, uint64_t n)
-{
-    for (size_t i = 0; i < r->n; i++) {
-        if (n < slots_of(&r->v[i]))
-            return (uint32_t)((((uint64_t)r->v[i].low + IDS_RANGE - 1) / IDS_RANGE + n) * IDS_RANGE);
-        n -= slots_of(&r->v[i]);
-    }
-    return 0;
-}
-
 static int open_slots(const struct policy *p, bool create)
 {
     _cleanup_free_ char *path = xasprintf("%s/userns", p->run_dir);
@@ -87,7 +61,7 @@ static uint64_t start_of(const char *id, uint64_t slots)
 
 static int take_slot(struct userns *u, const struct policy *p, const char *id, struct err *e)
 {
-    uint64_t slots = userns_slots(&p->userns_range);
+    uint64_t slots = id_ranges_slots(&p->userns_range);
     _cleanup_close_ int dir = open_slots(p, true);
     char name[SLOT_NAME];
 
@@ -96,7 +70,7 @@ static int take_slot(struct userns *u, const struct policy *p, const char *id, s
     if (dir < 0)
         return err_step(e, "userns", errno, "cannot open %s/userns", p->run_dir);
     for (uint64_t i = 0, at = start_of(id, slots); i < slots; i++, at = (at + 1) % slots) {
-        uint32_t base = slot_base(&p->userns_range, at);
+        uint32_t base = id_ranges_slot(&p->userns_range, at);
 
         snprintf(name, sizeof(name), "%u", base);
         if (symlinkat(id, dir, name) == 0) {

@@ -23,9 +23,6 @@ struct userns {
 
 /* Whether the task is to have one of its own. */
 bool userns_wanted(const struct spec *s, const struct policy *p);
-/* How many slots the ranges hold: whole ones, from a multiple of 65,536 on, so that two are the same or disjoint also
- * after a change of the configuration. */
-uint64_t userns_slots(const struct id_ranges *r);
 /* Ids that a namespace has: 422 /user when one of who's is beyond. */
 int userns_check(const struct identity *who, struct err *e);
 

@@ -20,7 +20,6 @@
 #include "base/log.h"
 #include "isolation/caps.h"
 #include "isolation/seccomp.h"
-#include "isolation/userns.h"
 #include "server/setup_roots.h"
 
 enum { FALLBACK_ID = 64646, BACKLOG = 1024 };
@@ -132,7 +131,7 @@ static int userns_policy(const struct config *c, struct policy *p, struct err *e
             return err_set(e, 400, "config", "userns_range: it must be from %d to %u", IDS_RANGE, UINT32_MAX - 1);
     if (id_ranges_have(&p->userns_range, p->server_uid) || id_ranges_have(&p->userns_range, p->server_gid))
         return err_set(e, 400, "config", "userns_range: it holds the server's own id");
-    if (p->userns_range.n > 0 && userns_slots(&p->userns_range) == 0)
+    if (p->userns_range.n > 0 && id_ranges_slots(&p->userns_range) == 0)
         return err_set(e, 400, "config", "userns_range: no range holds %d ids from a multiple of that on", IDS_RANGE);
     return 0;
 }
