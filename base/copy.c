@@ -16,6 +16,7 @@
 
 #include "base/buf.h"
 #include "base/cleanup.h"
+#include "base/ids.h"
 
 enum { CHUNK = 8 << 20, DEPTH_MAX = 200, ATTRIBUTE_MAX = 64 << 10 };
 
@@ -61,12 +62,12 @@ static int copy_attributes(int src, int dst)
 }
 
 /* Owner before mode: chown(2) clears the set-id bits. An access list goes before the mode too, which is part of it. */
-static int finish(int src, int dst, const struct stat *st)
+static int finish(const struct copy *c, int src, int dst, const struct stat *st)
 {
     const struct timespec times[] = {st->st_atim, st->st_mtim};
 
-    if (fchown(dst, st->st_uid, st->st_gid) < 0 || copy_attributes(src, dst) < 0 ||
-        fchmod(dst, st->st_mode & 07777) < 0 || futimens(dst, times) < 0)
+    if (fchown(dst, ids_shift(c->id_base, st->st_uid), ids_shift(c->id_base, st->st_gid)) < 0 ||
+        copy_attributes(src, dst) < 0 || fchmod(dst, st->st_mode & 07777) < 0 || futimens(dst, times) < 0)
         return -1;
     return 0;
 }
@@ -149,7 +150,7 @@ int copy_file(struct copy *c, int src_dir, const char *src_name, int dst_dir, co
     if (!S_ISREG(st.st_mode) || is_skipped(c, &st))
         return 0;
     _cleanup_close_ int dst = openat(dst_dir, dst_name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
-    if (dst < 0 || copy_data(c, src, dst, st.st_size) < 0 || finish(src, dst, &st) < 0)
+    if (dst < 0 || copy_data(c, src, dst, st.st_size) < 0 || finish(c, src, dst, &st) < 0)
         return -1;
     c->files++;
     return step(c);
@@ -165,7 +166,8 @@ static int copy_link(struct copy *c, int src_dir, int dst_dir, const char *name,
         return has_vanished(errno) ? 0 : -1;
     target[n] = '\0';
     if (symlinkat(target, dst_dir, name) < 0 ||
-        fchownat(dst_dir, name, st->st_uid, st->st_gid, AT_SYMLINK_NOFOLLOW) < 0 ||
+        fchownat(dst_dir, name, ids_shift(c->id_base, st->st_uid), ids_shift(c->id_base, st->st_gid),
+                 AT_SYMLINK_NOFOLLOW) < 0 ||
         utimensat(dst_dir, name, times, AT_SYMLINK_NOFOLLOW) < 0)
         return -1;
     c->files++;
@@ -191,7 +193,9 @@ static int copy_child_directory(struct copy *c, int src_dir, int dst_dir, const 
     }
     c->files++;
     if (src < 0) /* something is mounted there: a place for it remains */
-        return fchmodat(dst_dir, name, 0755, 0);
+        return fchownat(dst_dir, name, c->id_base, c->id_base, AT_SYMLINK_NOFOLLOW) < 0
+                   ? -1
+                   : fchmodat(dst_dir, name, 0755, 0);
     _cleanup_close_ int dst = openat(dst_dir, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     if (dst < 0) {
         close(src);
@@ -246,7 +250,7 @@ static int copy_below(struct copy *c, int src_fd, int dst_fd, int depth)
             rc = copy_entry(c, src_fd, dst_fd, entry->d_name, depth);
     }
     if (rc == 0)
-        rc = finish(src_fd, dst_fd, &st);
+        rc = finish(c, src_fd, dst_fd, &st);
     int saved = errno;
     closedir(d);
     errno = saved;

@@ -17,6 +17,7 @@ struct copy {                   /* one copy; zeroed but for what the caller sets
     /* Called after each entry and each 8 MiB; other than 0 ends the copy with ECANCELED. May be NULL. */
     int (*progress)(void *arg, const struct copy *c);
     void *arg;
+    uint32_t id_base;     /* owners become ids_shift(id_base, owner): base/ids.h */
     int64_t files, bytes; /* so far: entries made, and bytes of file contents */
     char failed[256];     /* name of the entry that could not be copied */
 };

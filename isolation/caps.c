@@ -165,6 +165,18 @@ int caps_compute(const struct spec *s, uint64_t allow, uint64_t *result, uint64_
     return 0;
 }
 
+int caps_raise(void)
+{
+    struct __user_cap_header_struct head = {.version = _LINUX_CAPABILITY_VERSION_3};
+    struct __user_cap_data_struct data[2];
+
+    if (syscall(SYS_capget, &head, data) < 0)
+        return -1;
+    data[0].effective = data[0].permitted;
+    data[1].effective = data[1].permitted;
+    return syscall(SYS_capset, &head, data) < 0 ? -1 : 0;
+}
+
 static void update(uint64_t set, int types)
 {
     for (int i = 0; i < CAP_BITS; i++)

@@ -25,6 +25,9 @@ void caps_names(uint64_t set, struct strings *s);
  * for by cap_add 422, else left out. */
 int caps_compute(const struct spec *s, uint64_t allow, uint64_t *result, uint64_t *added, struct err *e);
 
+/* Makes all permitted capabilities effective: setfsuid(2) takes some away. 0 or -1 with errno. */
+int caps_raise(void);
+
 /* In the child, still root with full power, after setgroups/setresgid: drops the bounding set to `bounding`, becomes
  * uid (setresuid), and holds permitted = effective = `bounding` when uid is 0 (inheritable and ambient empty),
  * otherwise permitted = effective = inheritable = ambient = `ambient` (subset of bounding). Then reads /proc-free

@@ -91,7 +91,7 @@ static int step_namespaces(struct entry *c, struct err *e)
 /* A pair in the task's own devpts, so that its name is there. The other end is opened by the kernel, not by a path. */
 static int step_terminal(struct entry *c, struct err *e)
 {
-    const struct identity *who = &c->b->who;
+    const struct identity *who = &c->b->host_who;
     struct statfs fs;
     struct stat st;
     int unlock = 0;
@@ -107,7 +107,7 @@ static int step_terminal(struct entry *c, struct err *e)
     if (ioctl(master, TIOCSPTLCK, &unlock) < 0)
         return err_step(e, "terminal", errno, "cannot unlock the terminal");
     _cleanup_close_ int slave = ioctl(master, TIOCGPTPEER, O_RDWR | O_NOCTTY | O_CLOEXEC);
-    if (slave < 0 || fchown(slave, who->uid, 5) < 0 || fchmod(slave, 0620) < 0) /* 5: group tty, as devpts has it */
+    if (slave < 0 || fchown(slave, who->uid, sandbox_host_id(c->b, GID_TTY)) < 0 || fchmod(slave, 0620) < 0)
         return err_step(e, "terminal", errno, "cannot open the terminal");
     if (dup2(slave, 0) < 0 || dup2(slave, 1) < 0 || dup2(slave, 2) < 0)
         return err_step(e, "terminal", errno, "cannot set the standard streams");
@@ -161,6 +161,7 @@ static const struct step steps[] = {
     {"command", step_command},
     {"terminal", step_terminal},
     {"rlimits", step_rlimits},
+    {"userns", step_userns},
     {"groups", step_groups},
     {"seccomp", step_seccomp_early},
     {"capabilities", step_capabilities},
@@ -218,7 +219,12 @@ int join_plan(struct join *j, const struct sandbox *box, const struct session_sp
     for (size_t i = 0; i < s->env.n; i++)
         set_env(&j->spec.env, s->env.v[i].key, s->env.v[i].value);
     j->box.spec = &j->spec;
-    return s->user ? identity_resolve(s->user, box->policy, &j->box.who, e) : 0;
+    if (s->user && identity_resolve(s->user, box->policy, &j->box.who, e) < 0)
+        return -1;
+    if (box->userns && userns_check(&j->box.who, e) < 0)
+        return -1;
+    sandbox_take_userns(&j->box, box->userns);
+    return 0;
 }
 
 void join_release(struct join *j)

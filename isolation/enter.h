@@ -30,8 +30,9 @@ void join_release(struct join *j);
 /* In a fork of the supervisor (fds 0-2 are the session's, or anything with tty): enters the namespaces and becomes the
  * session's user with the task's capabilities; only then it forks into the pid namespace, a child of the supervisor,
  * so that the task's processes never see one with more power than they have. The rest of the steps runs there, then
- * execve. Steps: close_fds, oom_score_adj, namespaces, command, terminal, rlimits, groups, capabilities, no_new_privs,
- * work_dir, spawn, signals, verify, seccomp (where sandbox_enter has it), execve. Reports by itself; never returns. */
+ * execve. Steps: close_fds, oom_score_adj, namespaces, command, terminal, rlimits, userns, groups, capabilities,
+ * no_new_privs, work_dir, spawn, signals, verify, seccomp (where sandbox_enter has it), execve. Reports by itself;
+ * never returns. */
 _Noreturn void join_enter(const struct join *j, int report_fd);
 
 #endif

@@ -30,7 +30,7 @@ int step_work_dir(struct entry *c, struct err *e)
 
     if (dir[0] != '/')
         return field_at(e, "work_dir", EINVAL, "/work_dir", "not an absolute path", dir);
-    _cleanup_close_ int fd = root_mkdirs(c->root_fd, dir, &c->b->who);
+    _cleanup_close_ int fd = root_mkdirs(c->root_fd, dir, &c->b->host_who);
     if (fd < 0)
         return field_at(e, "work_dir", errno, "/work_dir",
                         errno == ENOTDIR ? "not a directory" : "cannot make or enter the directory", dir);
@@ -40,9 +40,9 @@ int step_work_dir(struct entry *c, struct err *e)
 }
 
 /* Whether the mode lets the user execute it. Access lists are left to the kernel, see step_verify. */
-static bool may_execute(const struct stat *st, const struct identity *who)
+static bool may_execute(const struct sandbox *b, const struct stat *st, const struct identity *who)
 {
-    if (who->uid == 0)
+    if (who->uid == sandbox_host_id(b, 0))
         return st->st_mode & 0111;
     if (st->st_uid == who->uid)
         return st->st_mode & 0100;
@@ -62,7 +62,7 @@ static int examine(const struct entry *c, const char *path, const struct identit
         return errno;
     if (S_ISDIR(st.st_mode))
         return EISDIR;
-    if (!S_ISREG(st.st_mode) || !(who ? may_execute(&st, who) : st.st_mode & 0111))
+    if (!S_ISREG(st.st_mode) || !(who ? may_execute(c->b, &st, who) : st.st_mode & 0111))
         return EACCES;
     return 0;
 }
@@ -89,7 +89,7 @@ static int search(struct entry *c, const char *name)
         int n = snprintf(c->command, sizeof(c->command), "%.*s/%s", (int)len, dir, name);
 
         if (len > 0 && dir[0] == '/' && n > 0 && (size_t)n < sizeof(c->command)) {
-            int rc = examine(c, c->command, &c->b->who);
+            int rc = examine(c, c->command, &c->b->host_who);
 
             if (rc == 0)
                 return 0;
@@ -148,12 +148,22 @@ static bool ids_are(const struct identity *who)
            su == who->uid && rg == who->gid && eg == who->gid && sg == who->gid;
 }
 
+/* Over the task's own /proc, which no task can mount over. */
+static bool in_userns(const struct stat *want)
+{
+    struct stat is;
+
+    return stat("/proc/self/ns/user", &is) == 0 && is.st_dev == want->st_dev && is.st_ino == want->st_ino;
+}
+
 int step_verify(struct entry *c, struct err *e)
 {
     const struct sandbox *b = c->b;
     char cwd[PATH_MAX];
     int n = getgroups(0, NULL);
 
+    if (b->userns && !in_userns(&c->userns))
+        return err_step(e, "verify", EPERM, "the user namespace is not the task's");
     if (!ids_are(&b->who))
         return err_step(e, "verify", EPERM, "the ids are not the task's");
     if (n < 0 || (size_t)n > b->who.ngroups)

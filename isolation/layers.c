@@ -39,12 +39,13 @@ static void layer_name(char name[48], size_t chroot, size_t source)
     snprintf(name, 48, "%zu.%zu", chroot, source);
 }
 
-int layer_open(const struct policy *p, size_t chroot, size_t source)
+int layer_open(const struct sandbox *b, size_t source)
 {
     char name[48];
 
-    layer_name(name, chroot, source);
-    _cleanup_free_ char *path = xasprintf("%s/mask/%s", p->run_dir, name);
+    layer_name(name, (size_t)(b->chroot - b->policy->chroots), source);
+    _cleanup_free_ char *path = b->userns ? xasprintf("%s/upper/mask.%zu", b->data_dir, source)
+                                          : xasprintf("%s/mask/%s", b->policy->run_dir, name);
     return open(path, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 }
 

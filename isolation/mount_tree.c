@@ -128,6 +128,18 @@ int tree_clone(int dirfd, const char *path, uint64_t attrs, uint64_t propagation
     return take_fd(&fd);
 }
 
+int tree_clone_top(int fd)
+{
+    return open_tree(fd, "", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH);
+}
+
+int tree_map_ids(int tree_fd, int userns_fd, bool recursive)
+{
+    struct mount_attr set = {.attr_set = MOUNT_ATTR_IDMAP, .userns_fd = (uint64_t)userns_fd};
+
+    return mount_setattr(tree_fd, "", AT_EMPTY_PATH | (recursive ? AT_RECURSIVE : 0), &set, sizeof(set));
+}
+
 int tree_attach(int tree_fd, int dst_fd)
 {
     return move_mount(tree_fd, "", dst_fd, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH);

@@ -34,6 +34,10 @@ void mount_table_free(struct mount_table *t);
 int tree_clone(int dirfd, const char *path, uint64_t attrs, uint64_t propagation);
 /* Mounts a detached tree on dst_fd (O_PATH). */
 int tree_attach(int tree_fd, int dst_fd);
+/* A detached copy of the one mount that fd is in, from fd's directory on, without what is mounted below. */
+int tree_clone_top(int fd);
+/* Shows the owners in a detached tree that no one else has as the user namespace maps them; the top mount or all. */
+int tree_map_ids(int tree_fd, int userns_fd, bool recursive);
 /* Shows what is at src_fd, and what is mounted below, on dst_fd, privately and with attrs on every mount (both O_PATH
  * and of our mount namespace). */
 int tree_bind(int src_fd, int dst_fd, uint64_t attrs);

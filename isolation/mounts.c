@@ -35,7 +35,8 @@ int step_volumes(struct entry *c, struct err *e)
         if (make_and_mount(c, src, names[i], NULL, MS_BIND | MS_NOSUID | MS_NODEV, NULL) < 0)
             return err_step(e, "volumes", errno, "cannot mount /%s", names[i]);
     }
-    snprintf(options, sizeof(options), "size=1m,nr_inodes=1024,mode=0700,uid=%u,gid=%u", c->b->who.uid, c->b->who.gid);
+    snprintf(options, sizeof(options), "size=1m,nr_inodes=1024,mode=0700,uid=%u,gid=%u", c->b->host_who.uid,
+             c->b->host_who.gid);
     if (make_and_mount(c, "tmpfs", "secrets", "tmpfs", QUIET, options) < 0)
         return err_step(e, "volumes", errno, "cannot mount /secrets");
     return 0;
@@ -81,15 +82,28 @@ static int fill_dev(struct entry *c)
     return 0;
 }
 
+/* devpts gives its root to the host's, whoever mounts it. */
+static int own_root(struct entry *c, const char *path)
+{
+    uid_t root = sandbox_host_id(c->b, 0);
+    _cleanup_close_ int fd = root_open(c->root_fd, path, O_PATH | O_DIRECTORY);
+
+    return fd < 0 ? -1 : fchownat(fd, "", root, root, AT_EMPTY_PATH);
+}
+
 int step_dev(struct entry *c, struct err *e)
 {
+    char options[64];
+
+    snprintf(options, sizeof(options), "newinstance,ptmxmode=0666,mode=0620,gid=%u", sandbox_host_id(c->b, GID_TTY));
     if (make_and_mount(c, "tmpfs", "dev", "tmpfs", MS_NOSUID | MS_NOEXEC, "mode=0755,size=1m,nr_inodes=256") < 0)
         return err_step(e, "dev", errno, "cannot mount /dev");
     if (fill_dev(c) < 0)
         return err_step(e, "dev", errno, "cannot make the device nodes");
-    if (make_and_mount(c, "devpts", "dev/pts", "devpts", MS_NOSUID | MS_NOEXEC,
-                       "newinstance,ptmxmode=0666,mode=0620,gid=5") < 0)
+    if (make_and_mount(c, "devpts", "dev/pts", "devpts", MS_NOSUID | MS_NOEXEC, options) < 0)
         return err_step(e, "dev", errno, "cannot mount /dev/pts");
+    if (own_root(c, "dev/pts") < 0)
+        return err_step(e, "dev", errno, "cannot give /dev/pts its owner");
     if (make_and_mount(c, "shm", "dev/shm", "tmpfs", QUIET, "mode=1777,size=64m") < 0)
         return err_step(e, "dev", errno, "cannot mount /dev/shm");
     if (c->b->ipc_mode == NS_PRIVATE && make_and_mount(c, "mqueue", "dev/mqueue", "mqueue", QUIET, NULL) < 0)

@@ -146,7 +146,9 @@ int sandbox_write_network_files(const struct sandbox *b, struct err *e)
         if (!network_file_wanted(b, (enum network_file)f))
             continue;
         writers[f](b, &text);
-        if (file_write_atomic(dir, network_file_names[f], text.data ? text.data : "", text.len, 0644, false) < 0)
+        uint32_t owner = sandbox_host_id(b, 0);
+        if (file_write_atomic(dir, network_file_names[f], text.data ? text.data : "", text.len, 0644, false) < 0 ||
+            fchownat(dir, network_file_names[f], owner, owner, AT_SYMLINK_NOFOLLOW) < 0)
             return err_step(e, "network_files", errno, "cannot write %s", network_file_names[f]);
     }
     return 0;

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/buf.h"
+#include "base/ids.h"
 #include "isolation/policy.h"
 
 /* Strict decimal of 32 bits at *text, which is moved behind it. */
@@ -78,6 +79,32 @@ bool id_ranges_have(const struct id_ranges *r, uint32_t id)
         if (id >= r->v[i].low && id <= r->v[i].high)
             return true;
     return false;
+}
+
+static uint64_t slots_of(const struct id_range *r)
+{
+    uint64_t first = ((uint64_t)r->low + IDS_RANGE - 1) / IDS_RANGE, end = ((uint64_t)r->high + 1) / IDS_RANGE;
+
+    return end > first ? end - first : 0;
+}
+
+uint64_t id_ranges_slots(const struct id_ranges *r)
+{
+    uint64_t n = 0;
+
+    for (size_t i = 0; i < r->n; i++)
+        n += slots_of(&r->v[i]);
+    return n;
+}
+
+uint32_t id_ranges_slot(const struct id_ranges *r, uint64_t n)
+{
+    for (size_t i = 0; i < r->n; i++) {
+        if (n < slots_of(&r->v[i]))
+            return (uint32_t)((((uint64_t)r->v[i].low + IDS_RANGE - 1) / IDS_RANGE + n) * IDS_RANGE);
+        n -= slots_of(&r->v[i]);
+    }
+    return 0;
 }
 
 const struct chroot *policy_chroot(const struct policy *p, const char *name)

@@ -34,6 +34,8 @@ struct seccomp_policy;
 
 struct policy {
     enum ns_mode pid_mode, ipc_mode; /* for tasks that do not say; private */
+    enum ns_mode userns_mode;        /* the same; host */
+    struct id_ranges userns_range;   /* the host's ids that private user namespaces map, userns.h */
     bool no_pivot_root;
     uint64_t allow_caps; /* bit n = capability n */
     bool ambient_all;    /* Nomad's behaviour: a non-root task's ambient set is its whole set */
@@ -59,6 +61,11 @@ struct policy {
 /* "0,10-15,22" to ranges; -1 when malformed, reversed or beyond 32 bits. The caller frees r->v. */
 int id_ranges_parse(const char *text, struct id_ranges *r);
 bool id_ranges_have(const struct id_ranges *r, uint32_t id);
+/* How many slots of 65,536 ids (base/ids.h) the ranges hold: whole ones, from a multiple of that on, so that two are
+ * the same or disjoint also after a change of the configuration. */
+uint64_t id_ranges_slots(const struct id_ranges *r);
+/* The first id of slot n; 0 when there is none. */
+uint32_t id_ranges_slot(const struct id_ranges *r, uint64_t n);
 /* By name; NULL when the operator configured none. */
 const struct chroot *policy_chroot(const struct policy *p, const char *name);
 const struct volume *policy_volume(const struct policy *p, const char *name);

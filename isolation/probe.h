@@ -28,6 +28,8 @@ void probe_host(struct attributes *a, const struct cgroup_host *h, const struct 
 /* Adds the networks: driver.network.<mode> = "1" for each mode that tasks can have here, and, for each CNI plugin of
  * the bridge's configuration, plugins.cni.version.<plugin> as it tells it ("unknown" when it was built without). */
 void probe_network(struct attributes *a, const struct policy *p);
+/* feature.userns: "1" where tasks with the default chroot can have userns_mode private, else "0". It is tried. */
+void probe_userns(struct attributes *a, const struct policy *p);
 /* Adds one; what is beyond the array is dropped. */
 void attribute_add(struct attributes *a, const char *name, const char *value);
 /* NULL when absent. */

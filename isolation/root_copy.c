@@ -35,13 +35,14 @@ static int remember(void *arg, const char *path)
 
 /* The directory that path is to be in, made if missing; *name is its last component, from which what an earlier source
  * put there is removed: the last one mapped is what shows, as with mounts. */
-static int clear_place(int root_fd, const char *path, const char **name)
+static int clear_place(const struct copy *c, int root_fd, const char *path, const char **name)
 {
+    const struct identity owner = {.uid = c->id_base, .gid = c->id_base};
     _cleanup_free_ char *dir = xstrdup(path);
 
     *name = strrchr(path, '/') + 1;
     dir[*name - path] = '\0';
-    _cleanup_close_ int at = root_mkdirs(root_fd, dir, NULL);
+    _cleanup_close_ int at = root_mkdirs(root_fd, dir, &owner);
     _cleanup_close_ int fd = at < 0 ? -1 : openat(at, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd < 0 || file_remove_tree(fd, *name) < 0)
         return -1;
@@ -74,7 +75,7 @@ static int copy_source(struct copy *c, const struct pair *p, int root_fd)
     }
     if (strcmp(p->value, "/") == 0)
         return copy_tree(c, real, root_fd);
-    _cleanup_close_ int at = clear_place(root_fd, p->value, &name);
+    _cleanup_close_ int at = clear_place(c, root_fd, p->value, &name);
     if (at < 0)
         return -1;
     if (kind == SOURCE_FILE)
@@ -94,14 +95,15 @@ static int fail(const struct copy *c, const struct pair *p, struct err *e)
 }
 
 /* As in the other roots, our own mounts go onto directories, whatever the source had at these names. */
-static int make_own_places(int root)
+static int make_own_places(const struct copy *c, int root)
 {
     for (const char *const *own = root_mount_points; *own; own++) {
         struct stat st;
 
         if (fstatat(root, *own, &st, AT_SYMLINK_NOFOLLOW) == 0 && !S_ISDIR(st.st_mode) && unlinkat(root, *own, 0) < 0)
             return -1;
-        if (mkdirat(root, *own, 0755) < 0 && errno != EEXIST)
+        if (mkdirat(root, *own, 0755) == 0 ? fchownat(root, *own, c->id_base, c->id_base, AT_SYMLINK_NOFOLLOW) < 0
+                                           : errno != EEXIST)
             return -1;
     }
     return 0;
@@ -109,14 +111,14 @@ static int make_own_places(int root)
 
 static int copy_all(struct copy *c, const struct pairs *map, int upper, struct err *e)
 {
-    _cleanup_close_ int root = make_dir(upper, UNFINISHED, 0755, 0, 0);
+    _cleanup_close_ int root = make_dir(upper, UNFINISHED, 0755, c->id_base, c->id_base);
 
     if (root < 0)
         return err_step(e, "rootfs", errno, "cannot make the root");
     for (size_t i = 0; i < map->n; i++)
         if (copy_source(c, &map->v[i], root) < 0)
             return fail(c, &map->v[i], e);
-    if (make_own_places(root) < 0)
+    if (make_own_places(c, root) < 0)
         return err_step(e, "rootfs", errno, "cannot make the places of our own mounts");
     if (renameat(upper, UNFINISHED, upper, "root") < 0)
         return err_step(e, "rootfs", errno, "cannot name the root");
@@ -135,7 +137,8 @@ static int on_progress(void *arg, const struct copy *c)
 int sandbox_copy_root(const struct sandbox *b, struct root_progress *progress, struct err *e)
 {
     struct hidden hidden = {0};
-    struct copy c = {.progress = progress->tell ? on_progress : NULL, .arg = progress};
+    struct copy c = {
+        .progress = progress->tell ? on_progress : NULL, .arg = progress, .id_base = sandbox_host_id(b, 0)};
 
     if (b->spec->root != ROOT_COPY)
         return 0;

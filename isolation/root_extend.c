@@ -194,7 +194,7 @@ int readonly_extend(struct entry *c, const char *root, struct err *e)
             return volumes_field(e, errno, i, "destination", "cannot make a place for it in the root");
     }
     _cleanup_free_ char *dir = file_clean_path(s->work_dir);
-    if (dir && !is_elsewhere(c->b, dir) && need(c, &x, dir, true, &c->b->who) < 0) {
+    if (dir && !is_elsewhere(c->b, dir) && need(c, &x, dir, true, &c->b->host_who) < 0) {
         err_field(e, "/work_dir", "cannot make the directory in the root: %s", err_errno_name(errno));
         return -1;
     }

@@ -141,10 +141,10 @@ int root_copy_link(int root_fd, const char *src, const char *dst)
     return symlinkat(target, dir, name) < 0 && errno != EEXIST ? -1 : 0;
 }
 
-int root_bind_file(int root_fd, const char *src, const char *dst)
+int root_bind_file(const struct sandbox *b, int root_fd, const char *src, const char *dst)
 {
     _cleanup_close_ int from = open(src, O_PATH | O_NOFOLLOW | O_CLOEXEC);
     _cleanup_close_ int to = from < 0 || root_mkfile(root_fd, dst) < 0 ? -1 : root_open(root_fd, dst, O_PATH);
 
-    return to < 0 ? -1 : tree_bind(from, to, TREE_QUIET | MOUNT_ATTR_RDONLY);
+    return to < 0 ? -1 : root_bind(b, from, to, TREE_QUIET | MOUNT_ATTR_RDONLY);
 }

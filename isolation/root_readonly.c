@@ -16,28 +16,36 @@
 
 #define FIXED (TREE_QUIET | MOUNT_ATTR_RDONLY)
 
+static bool has_layer(const struct sandbox *b, size_t n)
+{
+    _cleanup_close_ int fd = layer_open(b, n);
+
+    return fd >= 0;
+}
+
+static int bind_source(const struct sandbox *b, const char *src, int dst_fd)
+{
+    _cleanup_close_ int fd = open(src, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+
+    return fd < 0 ? -1 : root_bind(b, fd, dst_fd, FIXED);
+}
+
 /* Source n on dst_fd: as it is with what is mounted below, or through a read-only overlay when something of it is
  * hidden or missing. */
 static int show(const struct sandbox *b, size_t n, const char *src, int dst_fd)
 {
     int lower[2] = {-1, -1};
+
+    if (!has_layer(b, n))
+        return bind_source(b, src, dst_fd);
     int count = rootfs_lowers(b, n, src, lower);
-    int rc = count < 0    ? -1
-             : count == 1 ? tree_bind(lower[0], dst_fd, FIXED)
-                          : tree_overlay(lower, (size_t)count, -1, -1, dst_fd);
+    int rc = count < 0 ? -1 : tree_overlay(lower, (size_t)count, -1, -1, dst_fd);
     int saved = errno;
 
     for (int i = 0; i < count; i++)
         close(lower[i]);
     errno = saved;
     return rc;
-}
-
-static bool has_layer(const struct sandbox *b, size_t n)
-{
-    _cleanup_close_ int fd = layer_open(b->policy, (size_t)(b->chroot - b->policy->chroots), n);
-
-    return fd >= 0;
 }
 
 /* Whether source n is none of the template's: shown through an overlay, or in one that is. */

@@ -105,7 +105,9 @@ int readonly_clone(struct sandbox *b, int template_fd, struct err *e)
 {
     char path[32];
 
-    if (b->spec->root != ROOT_READONLY || template_fd < 0)
+    /* In a user namespace each task has a tree of its own: what a copy of the template holds cannot all be id-mapped
+     * (tmpfs before Linux 6.3). */
+    if (b->spec->root != ROOT_READONLY || template_fd < 0 || b->userns)
         return 0;
     _cleanup_close_ int home = open("/proc/self/ns/mnt", O_RDONLY | O_CLOEXEC);
     _cleanup_close_ int root = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);

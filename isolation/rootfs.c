@@ -2,6 +2,7 @@
  * kernel's Documentation/filesystems), so that the task writes to its own layer only. */
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -27,16 +28,40 @@ enum source_kind rootfs_source(const struct pair *p, char real[PATH_MAX], struct
     return S_ISDIR(st->st_mode) ? SOURCE_DIR : S_ISREG(st->st_mode) ? SOURCE_FILE : SOURCE_OTHER;
 }
 
+int root_bind(const struct sandbox *b, int src_fd, int dst_fd, uint64_t attrs)
+{
+    if (!b->userns)
+        return tree_bind(src_fd, dst_fd, attrs);
+    _cleanup_close_ int fd = tree_clone(src_fd, "", attrs, MS_PRIVATE);
+    return fd < 0 || userns_map_tree(b->userns, fd, true) < 0 ? -1 : tree_attach(fd, dst_fd);
+}
+
+/* overlayfs takes its layers with the owners that their mounts show (since Linux 5.19), but only from mounts of our
+ * namespace: those with other owners are attached out of the way, and go with the host's root in pivot_root. */
+static int open_lower(const struct sandbox *b, const char *src)
+{
+    _cleanup_close_ int plain = open(src, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+
+    if (plain < 0 || !b->userns)
+        return take_fd(&plain);
+    _cleanup_free_ char *path = xasprintf("%s/lower", b->data_dir);
+    _cleanup_close_ int at = open(path, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    _cleanup_close_ int fd = at < 0 ? -1 : tree_clone_top(plain);
+    if (fd < 0 || userns_map_tree(b->userns, fd, false) < 0 || tree_attach(fd, at) < 0)
+        return -1;
+    return take_fd(&fd);
+}
+
 int rootfs_lowers(const struct sandbox *b, size_t n, const char *src, int lower[2])
 {
     size_t count = 0;
-    int mask = layer_open(b->policy, (size_t)(b->chroot - b->policy->chroots), n);
+    int mask = layer_open(b, n);
 
     if (mask < 0 && errno != ENOENT)
         return -1;
     if (mask >= 0)
         lower[count++] = mask;
-    lower[count] = open(src, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    lower[count] = open_lower(b, src);
     if (lower[count++] >= 0)
         return (int)count;
     if (mask >= 0)
@@ -87,7 +112,7 @@ int rootfs_place(const struct sandbox *b, size_t n, int root_fd, rootfs_show sho
     case SOURCE_LINK:
         return root_copy_link(root_fd, p->key, p->value);
     case SOURCE_FILE:
-        return root_bind_file(root_fd, real, p->value);
+        return root_bind_file(b, root_fd, real, p->value);
     case SOURCE_DIR: {
         _cleanup_close_ int fd = root_mkdirs(root_fd, p->value, NULL);
         if (fd < 0 || show(b, n, real, fd) < 0)
@@ -146,6 +171,21 @@ int rootfs_open(struct entry *c, const char *root, struct err *e)
     return 0;
 }
 
+/* What a kernel or a file system without id-mapped mounts answers. */
+static int explain(struct err *e)
+{
+    int why = e->errnum;
+    char detail[sizeof(e->detail)];
+
+    if (why != EINVAL && why != ENOSYS && why != EOPNOTSUPP && why != EPERM)
+        return -1;
+    memcpy(detail, e->detail, sizeof(detail));
+    err_field(e, "/userns_mode", "this root cannot be shown in a user namespace here: %.200s", detail);
+    e->errnum = why;
+    snprintf(e->step, sizeof(e->step), "rootfs");
+    return -1;
+}
+
 int step_rootfs(struct entry *c, struct err *e)
 {
     _cleanup_free_ char *root = xasprintf("%s/root", c->b->data_dir);
@@ -155,7 +195,7 @@ int step_rootfs(struct entry *c, struct err *e)
                                              : make_overlays(c, root, e);
 
     if (rc < 0)
-        return -1;
+        return c->b->userns ? explain(e) : -1;
     if (tree_check(c->root_fd, TREE_QUIET | (readonly ? MOUNT_ATTR_RDONLY : 0)) < 0)
         return err_step(e, "rootfs", errno, "the mounts of the root are not as they must be");
     return 0;

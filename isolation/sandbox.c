@@ -15,6 +15,7 @@
 #include "base/buf.h"
 #include "base/cleanup.h"
 #include "base/file.h"
+#include "base/ids.h"
 #include "isolation/disk.h"
 #include "isolation/rlimits.h"
 #include "isolation/steps.h"
@@ -42,6 +43,9 @@ int sandbox_plan(struct sandbox *b, const struct spec *s, const struct policy *p
     snprintf(b->data_dir, sizeof(b->data_dir), "%s%s", b->task_dir, s->resources.disk ? "/" DISK_MOUNT : "");
     if (identity_resolve(s->user ? s->user : "nobody", p, &b->who, e) < 0)
         return -1;
+    if (userns_wanted(s, p) && userns_check(&b->who, e) < 0)
+        return -1;
+    b->host_who = b->who;
     if (caps_compute(s, p->allow_caps, &b->caps, &added, e) < 0)
         return -1;
     if (volumes_check(s, p, e) < 0)
@@ -58,6 +62,18 @@ int sandbox_plan(struct sandbox *b, const struct spec *s, const struct policy *p
     if (b->ipc_mode == NS_PRIVATE)
         b->clone_flags |= CLONE_NEWIPC;
     return 0;
+}
+
+void sandbox_take_userns(struct sandbox *b, const struct userns *u)
+{
+    b->userns = u;
+    b->host_who = b->who;
+    userns_shift(u, &b->host_who);
+}
+
+uint32_t sandbox_host_id(const struct sandbox *b, uint32_t id)
+{
+    return ids_shift(b->userns ? b->userns->base : 0, id);
 }
 
 int sandbox_open_mounts(struct sandbox *b, int template_fd, struct err *e)
@@ -174,13 +190,14 @@ static int by_number(const void *a, const void *b)
 int step_close_fds(struct entry *c, struct err *e)
 {
     size_t n = 0, mounts = c->b->volumes ? c->b->spec->volume_mounts.n : 0;
-    _cleanup_free_ int *keep = xcalloc(mounts + 2, sizeof(*keep));
+    _cleanup_free_ int *keep = xcalloc(mounts + 3, sizeof(*keep));
     unsigned next = 3;
 
     if (c->report_fd < 3)
         return err_step(e, "close_fds", EBADF, "the report's fd is a standard stream");
     keep[n++] = c->report_fd;
     keep[n++] = c->b->root_tree;
+    keep[n++] = c->b->userns ? c->b->userns->fd : -1;
     for (size_t i = 0; i < mounts; i++)
         keep[n++] = c->b->volumes[i].fd;
     qsort(keep, n, sizeof(*keep), by_number);
@@ -202,6 +219,7 @@ static const struct step steps[] = {
     {"close_fds", step_close_fds}, /* first: no later step may reach an fd of ours */
     {"network", step_network},     /* before sysfs, which shows the namespace of who mounts it */
     {"mount_propagation", step_mount_propagation},
+    {"fsuid", step_fsuid}, /* before anything is made: what is made belongs to the task's root */
     {"rootfs", step_rootfs},
     {"volumes", step_volumes},
     {"network_files", step_network_files},
@@ -215,6 +233,7 @@ static const struct step steps[] = {
     {"work_dir", step_work_dir},
     {"command", step_command},
     {"rlimits", step_rlimits}, /* late: few fds or little memory must not hinder our own steps */
+    {"userns", step_userns},   /* what comes before needs the host's power, what follows only the task's */
     {"groups", step_groups},
     {"seccomp", step_seccomp_early},
     {"capabilities", step_capabilities},

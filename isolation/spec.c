@@ -166,6 +166,7 @@ static const struct record_field fields[] = {
     {"stdin", RECORD_STRING, AT(input), RANGE(0, INPUT_MAX)},
     {"pid_mode", RECORD_ENUM, AT(pid_mode), .names = ns_modes},
     {"ipc_mode", RECORD_ENUM, AT(ipc_mode), .names = ns_modes},
+    {"userns_mode", RECORD_ENUM, AT(userns_mode), .names = ns_modes},
     {"hostname", RECORD_STRING, AT(hostname), RANGE(1, 63), .check = spec_check_hostname},
     {"chroot", RECORD_STRING, AT(chroot), RANGE(1, SPEC_NAME_MAX)},
     {"root", RECORD_ENUM, AT(root), .names = root_modes},

@@ -107,7 +107,7 @@ struct spec {
     struct pairs env;
     char *work_dir; /* absolute, inside the chroot, default "/" */
     char *input;    /* "stdin": text given to the task, or NULL for /dev/null */
-    enum ns_mode pid_mode, ipc_mode;
+    enum ns_mode pid_mode, ipc_mode, userns_mode;
     char *hostname; /* default: the first 12 characters of the id */
     struct strings cap_add, cap_drop;
     bool no_new_privs;            /* default true */

@@ -20,6 +20,7 @@ struct entry { /* state of one sandbox_enter */
     struct stat root;        /* the new root, compared with "/" after pivot_root */
     char command[PATH_MAX];  /* resolved, absolute, inside the new root */
     const struct join *join; /* of an exec session (enter.c); else NULL */
+    struct stat userns;      /* the user namespace that was entered; zeroes for the host's */
 };
 
 struct step {
@@ -32,6 +33,8 @@ int steps_run(const struct step *s, size_t n, struct entry *c, struct err *e);
 
 #define SANDBOX_PATH "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin" /* where the spec has no PATH */
 
+enum { GID_TTY = 5 }; /* of terminals, as Debian has it (Debian Policy, 9.2.1) */
+
 enum source_kind { SOURCE_ERROR, SOURCE_MISSING, SOURCE_LINK, SOURCE_DIR, SOURCE_FILE, SOURCE_OTHER };
 
 /* What a chroot source is on the host; ERROR, with errno, when that cannot be told. real gets its path without symbolic
@@ -42,7 +45,10 @@ enum source_kind rootfs_source(const struct pair *p, char real[PATH_MAX], struct
 /* layers.c. Names that every root has, for mounts of ours; ends with NULL. */
 extern const char *const root_mount_points[];
 /* O_PATH of the layer above a source; ENOENT when it needs none. */
-int layer_open(const struct policy *p, size_t chroot, size_t source);
+int layer_open(const struct sandbox *b, size_t source);
+/* layer_copy.c. The layers of b's chroot once more below upper, for layer_open, with the owners of its user namespace.
+ * 0 or -1 with errno. */
+int layers_copy(const struct sandbox *b, int upper);
 /* Makes name in the directory dirfd with exactly this mode and owner; one that is there is adjusted. fd or -1. */
 int make_dir(int dirfd, const char *name, mode_t mode, uid_t uid, gid_t gid);
 
@@ -62,8 +68,10 @@ int root_mount(int root_fd, const char *src, const char *dst, const char *type, 
 /* The symbolic link src of the host once more at dst. One that is there stays. */
 int root_copy_link(int root_fd, const char *src, const char *dst);
 /* A file of the host, read-only, at dst. */
-int root_bind_file(int root_fd, const char *src, const char *dst);
+int root_bind_file(const struct sandbox *b, int root_fd, const char *src, const char *dst);
 
+/* tree_bind for what is the host's: in a user namespace its owners are shown as the task's. */
+int root_bind(const struct sandbox *b, int src_fd, int dst_fd, uint64_t attrs);
 /* rootfs.c. The lower layers of source n, the topmost first; how many, or -1. The caller closes them. */
 int rootfs_lowers(const struct sandbox *b, size_t n, const char *src, int lower[2]);
 /* Mounts source n (its directory src) on dst_fd. */
@@ -90,6 +98,7 @@ char **environment_build(const struct sandbox *b);
 int step_close_fds(struct entry *c, struct err *e);
 int step_oom_score_adj(struct entry *c, struct err *e);
 int step_rlimits(struct entry *c, struct err *e);
+int step_userns(struct entry *c, struct err *e); /* enters it; before groups and capabilities */
 int step_groups(struct entry *c, struct err *e);
 int step_capabilities(struct entry *c, struct err *e);
 int step_no_new_privs(struct entry *c, struct err *e);
@@ -99,6 +108,7 @@ int step_seccomp(struct entry *c, struct err *e);
 
 int step_network(struct entry *c, struct err *e);
 int step_network_files(struct entry *c, struct err *e);
+int step_fsuid(struct entry *c, struct err *e);
 int step_rootfs(struct entry *c, struct err *e);
 int step_volumes(struct entry *c, struct err *e);
 int step_volume_mounts(struct entry *c, struct err *e);

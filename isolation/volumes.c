@@ -32,10 +32,13 @@ int volumes_field(struct err *e, int errnum, size_t i, const char *name, const c
     return -1;
 }
 
-static int check_propagation(const struct volume *v, const struct volume_mount *m, size_t i, struct err *e)
+static int check_propagation(bool userns, const struct volume *v, const struct volume_mount *m, size_t i, struct err *e)
 {
     if (m->propagation == PROPAGATION_PRIVATE)
         return 0;
+    if (userns)
+        return volumes_field(e, 0, i, "propagation_mode",
+                             "in a user namespace (userns_mode) it is private: later mounts would have other owners");
     /* A mount that comes from the host later has the host's flags: the volume would no longer be read-only. */
     if (v->read_only || m->read_only)
         return volumes_field(e, 0, i, "propagation_mode", "a read-only volume is private");
@@ -60,7 +63,7 @@ int volumes_check(const struct spec *s, const struct policy *p, struct err *e)
             return volumes_field(e, 0, i, "volume", "the operator has configured no such volume");
         if (m->propagation == PROPAGATION_BIDIRECTIONAL && s->resources.disk)
             return volumes_field(e, 0, i, "propagation_mode", "a task with resources.disk has its own mounts");
-        if (check_propagation(v, m, i, e) < 0)
+        if (check_propagation(userns_wanted(s, p), v, m, i, e) < 0)
             return -1;
         for (size_t k = 0; k < i; k++) {
             _cleanup_free_ char *other = file_clean_path(mount_at(s, k)->destination);
@@ -121,9 +124,11 @@ static int open_volume(struct sandbox *b, size_t i, struct err *e)
     if (m->propagation != PROPAGATION_PRIVATE && check_peers(fd, m->propagation) < 0)
         return volumes_field(e, errno, i, "propagation_mode", "the volume is not on a shared mount of the host");
     b->volumes[i].fd = tree_clone(fd, "", attrs_of(v, m), types[m->propagation]);
+    if (b->volumes[i].fd >= 0 && b->userns && userns_map_tree(b->userns, b->volumes[i].fd, true) < 0)
+        return volumes_field(e, errno, i, "volume", "the kernel or its file system cannot show it in a user namespace");
     if (b->volumes[i].fd >= 0)
         return 0;
-    if (errno != ENOSYS)
+    if (errno != ENOSYS || b->userns)
         return volumes_field(e, errno, i, "volume", "cannot take a copy of its mounts");
     if (m->propagation != PROPAGATION_PRIVATE)
         return volumes_field(e, ENOSYS, i, "propagation_mode", "mount trees cannot be copied here");

@@ -40,6 +40,10 @@ static const struct option options[] = {
     {"", "metrics_tasks_max", K_INT, AT(metrics_tasks_max), "100", 0, 10000, NULL, "tasks in /metrics, newest first"},
     {PLUGIN, "default_pid_mode", K_STRING, AT(default_pid_mode), "private", 0, 0, "private host", "for tasks without"},
     {PLUGIN, "default_ipc_mode", K_STRING, AT(default_ipc_mode), "private", 0, 0, "private host", "for tasks without"},
+    {PLUGIN, "default_userns_mode", K_STRING, AT(default_userns_mode), "host", 0, 0, "private host",
+     "for tasks without"},
+    {PLUGIN, "userns_range", K_STRING, AT(userns_range), "2013265920-2080374783", 0, 0, NULL,
+     "ids of the host for private user namespaces: ranges, 65536 for each task"},
     {PLUGIN, "no_pivot_root", K_BOOL, AT(no_pivot_root), "false", 0, 0, NULL, "chroot, for a root on a ramdisk"},
     {PLUGIN, "allow_caps", K_LIST, AT(allow_caps),
      "audit_write,chown,dac_override,fowner,fsetid,kill,mknod,net_bind_service,setfcap,setgid,setpcap,setuid,sys_"

@@ -24,7 +24,8 @@ struct config {
     struct config_list allowed_hosts, allowed_origins;
     int64_t max_body, max_connections;
     int64_t events_max, metrics_tasks_max;
-    char *default_pid_mode, *default_ipc_mode, *denied_host_uids, *denied_host_gids, *ambient_caps;
+    char *default_pid_mode, *default_ipc_mode, *default_userns_mode, *userns_range, *denied_host_uids,
+        *denied_host_gids, *ambient_caps;
     bool no_pivot_root, allow_seccomp_unconfined, stop_tasks_on_shutdown;
     char *default_network_mode, *cni_path, *cni_config_dir, *bridge_name, *bridge_subnet;
     struct config_list network_modes;

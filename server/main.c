@@ -237,6 +237,7 @@ static int run(struct daemon *d)
     d->watchdog_ms = notify_watchdog_ms();
     probe_host(&d->attributes, &d->launcher.cgroups, &d->policy);
     probe_network(&d->attributes, &d->policy);
+    probe_userns(&d->attributes, &d->policy);
     log_info("cloisterd %s, cgroups %s, driver.exec: %s", CLOISTER_VERSION, d->launcher.cgroups.mode,
              d->attributes.reason);
     d->launcher.policy = &d->policy;

@@ -16,6 +16,7 @@
 #include "base/buf.h"
 #include "base/cleanup.h"
 #include "base/file.h"
+#include "base/ids.h"
 #include "base/log.h"
 #include "isolation/caps.h"
 #include "isolation/seccomp.h"
@@ -119,6 +120,22 @@ static int seccomp_profiles(const struct config *c, struct policy *p, struct err
     return seccomp_policy_prepare(p->seccomp, 0, e);
 }
 
+/* Ids that the host uses itself are no task's: the first 65,536 (Debian Policy, 9.2.2) and the server's. */
+static int userns_policy(const struct config *c, struct policy *p, struct err *e)
+{
+    p->userns_mode = strcmp(c->default_userns_mode, "private") == 0 ? NS_PRIVATE : NS_HOST;
+    if (id_ranges_parse(c->userns_range, &p->userns_range) < 0)
+        return err_set(e, 400, "config", "userns_range: \"%s\" is malformed", c->userns_range);
+    for (size_t i = 0; i < p->userns_range.n; i++)
+        if (p->userns_range.v[i].low < IDS_RANGE || p->userns_range.v[i].high == UINT32_MAX)
+            return err_set(e, 400, "config", "userns_range: it must be from %d to %u", IDS_RANGE, UINT32_MAX - 1);
+    if (id_ranges_have(&p->userns_range, p->server_uid) || id_ranges_have(&p->userns_range, p->server_gid))
+        return err_set(e, 400, "config", "userns_range: it holds the server's own id");
+    if (p->userns_range.n > 0 && id_ranges_slots(&p->userns_range) == 0)
+        return err_set(e, 400, "config", "userns_range: no range holds %d ids from a multiple of that on", IDS_RANGE);
+    return 0;
+}
+
 int setup_policy(const struct config *c, struct policy *p, gid_t *socket_gid, struct err *e)
 {
     const struct group *g = getgrnam(c->socket_group);
@@ -136,6 +153,8 @@ int setup_policy(const struct config *c, struct policy *p, gid_t *socket_gid, st
         return err_set(e, 400, "config", "denied_host_uids: \"%s\" is malformed", c->denied_host_uids);
     if (id_ranges_parse(c->denied_host_gids, &p->denied_gids) < 0)
         return err_set(e, 400, "config", "denied_host_gids: \"%s\" is malformed", c->denied_host_gids);
+    if (userns_policy(c, p, e) < 0)
+        return -1;
     copy_list(&c->user_denylist, &p->denied_users);
     if (setup_roots(c, p, e) < 0)
         return -1;
@@ -149,6 +168,7 @@ void setup_policy_free(struct policy *p)
 {
     free(p->denied_uids.v);
     free(p->denied_gids.v);
+    free(p->userns_range.v);
     setup_roots_free(p);
     seccomp_policy_free(p->seccomp);
     *p = (struct policy){0};

@@ -103,7 +103,7 @@ static int open_input(struct session *x, struct streams *io, bool interactive)
             return -1;
         io->in = io->in_pipe[0];
         io->in_pipe[0] = -1;
-        return fchown(io->in, x->join.box.who.uid, x->join.box.who.gid);
+        return fchown(io->in, x->join.box.host_who.uid, x->join.box.host_who.gid);
     }
     io->in = text ? memfd_create("stdin", MFD_CLOEXEC) : open("/dev/null", O_RDONLY | O_CLOEXEC);
     if (io->in < 0 || !text)
@@ -113,7 +113,7 @@ static int open_input(struct session *x, struct streams *io, bool interactive)
 
 static int open_streams(struct session *x, struct streams *io, bool interactive, struct err *e)
 {
-    const struct identity *who = &x->join.box.who;
+    const struct identity *who = &x->join.box.host_who;
 
     memset(io, 0xff, sizeof(*io)); /* all -1 */
     if (open_input(x, io, interactive) < 0 || socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, io->report) < 0)

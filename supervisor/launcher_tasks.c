@@ -21,6 +21,7 @@
 #include "base/log.h"
 #include "base/msg.h"
 #include "isolation/network.h"
+#include "isolation/userns.h"
 #include "supervisor/launcher_internal.h"
 #include "supervisor/record.h"
 #include "supervisor/supervisor.h"
@@ -169,6 +170,7 @@ static int clear_now(struct launcher *l, const char *id, bool files, struct err 
         return err_step(e, "cgroup_kill", errno, "processes of the task are left");
     if (cgroup_remove(&l->cgroups, id) < 0)
         return err_step(e, "cgroup_remove", errno, "the task's cgroup is left");
+    userns_clear(l->policy, id);
     task_socket_path(l->policy, id, path, sizeof(path));
     if (unlink(path) < 0 && errno != ENOENT)
         return err_step(e, "socket", errno, "the supervisor's socket is left");
@@ -240,6 +242,7 @@ void clear_leftovers(struct launcher *l)
 {
     cgroup_each(&l->cgroups, clear_leftover, l);
     clear_sockets(l->policy);
+    userns_each(l->policy, clear_leftover, l);
     /* Plugins may take their time: no start waits for what is over. */
     if (network_clear_stale(l->policy, true) && fork() == 0) {
         close_range(3, ~0U, 0); /* a next launcher must find our sockets free */

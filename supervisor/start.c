@@ -75,7 +75,7 @@ static int stdio_open(struct supervision *s, struct stdio *io, struct err *e)
         uint64_t cursor = c->cursor, file_start = c->file_start, lost = c->lost; /* go on from run to run */
 
         /* The task may open /dev/stdout by name, so the pipe belongs to its user. */
-        if (fchown(io->out[i][1], s->sandbox.who.uid, s->sandbox.who.gid) < 0 ||
+        if (fchown(io->out[i][1], s->sandbox.host_who.uid, s->sandbox.host_who.gid) < 0 ||
             fcntl(io->out[i][0], F_SETFL, O_NONBLOCK) < 0)
             return err_step(e, "stdio", errno, "cannot prepare the pipes");
         *c = (struct capture){
@@ -181,6 +181,11 @@ static int prepare(struct supervision *s, struct err *e)
     if (s->logs_dir_fd < 0 || fchown(s->logs_dir_fd, 0, s->args->policy->server_gid) < 0 ||
         fchmod(s->logs_dir_fd, 02750) < 0) /* its files have the server's group from the first moment */
         return err_step(e, "task_directory", errno, "cannot prepare logs");
+    if (userns_wanted(&s->spec, s->args->policy)) {
+        if (userns_setup(&s->userns, s->args->policy, s->args->id, e) < 0)
+            return -1;
+        sandbox_take_userns(&s->sandbox, &s->userns);
+    }
     /* Before the disk: the network's mounts are the host's. */
     if (network_setup(&s->network, &s->spec.network, s->args->policy, s->args->id, e) < 0)
         return -1;
@@ -258,6 +263,7 @@ void supervision_undo(struct supervision *s)
         cgroup_remove(s->args->cgroups, s->args->id);
     }
     network_teardown(&s->network, &s->spec.network, s->args->policy, s->args->id);
+    userns_teardown(&s->userns, s->args->policy);
     for (int i = 0; i < 2; i++) {
         capture_close(&s->capture[i]);
         if (s->capture[i].pipe_fd >= 0)

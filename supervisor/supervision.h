@@ -5,6 +5,7 @@
 #include "base/loop.h"
 #include "isolation/disk.h"
 #include "isolation/sandbox.h"
+#include "isolation/userns.h"
 #include "supervisor/capture.h"
 #include "supervisor/messages.h"
 #include "supervisor/restart.h"
@@ -28,6 +29,7 @@ struct supervision {
     struct sandbox sandbox;
     struct disk disk;
     struct network network; /* lasts over restarts */
+    struct userns userns;   /* the same */
     int task_dir_fd, logs_dir_fd, signal_fd, listen_fd;
     struct run_status status;
     struct root_progress progress; /* while the root is copied */

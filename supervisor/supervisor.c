@@ -96,6 +96,7 @@ static void finish(void *arg, uint32_t events)
 void supervision_finish(struct supervision *s)
 {
     network_teardown(&s->network, &s->spec.network, s->args->policy, s->args->id);
+    userns_teardown(&s->userns, s->args->policy);
     finish(s, 0);
 }
 
@@ -242,7 +243,8 @@ _Noreturn void supervisor_main(const struct supervisor_args *given)
 {
     struct cgroup_host cgroups = *given->cgroups;
     struct supervisor_args a = *given;
-    struct supervision s = {.args = &a, .task_dir_fd = -1, .logs_dir_fd = -1, .signal_fd = -1, .disk = DISK_INIT};
+    struct supervision s = {
+        .args = &a, .task_dir_fd = -1, .logs_dir_fd = -1, .signal_fd = -1, .disk = DISK_INIT, .userns = USERNS_INIT};
     struct err e = {0};
 
     setsid();

@@ -5,8 +5,8 @@ import pytest
 
 from conftest import ROOT, Daemon
 
-STEPS = ["network", "mount_propagation", "rootfs", "volumes", "network_files", "volume_mounts", "dev", "proc", "sys",
-         "pivot_root", "hostname", "oom_score_adj", "work_dir", "command", "rlimits", "groups", "capabilities",
+STEPS = ["network", "mount_propagation", "fsuid", "rootfs", "volumes", "network_files", "volume_mounts", "dev", "proc", "sys",
+         "pivot_root", "hostname", "oom_score_adj", "work_dir", "command", "rlimits", "userns", "groups", "capabilities",
          "no_new_privs", "signals", "close_fds", "verify", "seccomp", "execve"]
 
 
@@ -27,7 +27,7 @@ def test_a_failed_step_is_named_and_leaves_nothing(faulty, step):
     faulty.assert_as_before(before)
 
 
-SESSION_STEPS = ["close_fds", "oom_score_adj", "namespaces", "command", "terminal", "rlimits", "groups", "capabilities",
+SESSION_STEPS = ["close_fds", "oom_score_adj", "namespaces", "command", "terminal", "rlimits", "userns", "groups", "capabilities",
                  "no_new_privs", "work_dir", "spawn", "signals", "verify", "seccomp", "execve"]
 
 

@@ -74,6 +74,35 @@ static void ranges_are_inclusive(void **state)
     free(r.v);
 }
 
+static void slots_are_whole(void **state)
+{
+    static const struct {
+        const char *text;
+        uint64_t n;
+        uint32_t first, last;
+    } rows[] = {
+        {"", 0, 0, 0},
+        {"65536-131070", 0, 0, 0},
+        {"65536-131071", 1, 65536, 65536},
+        {"65537-196607", 1, 131072, 131072},
+        {"2013265920-2080374783", 1024, 2013265920, 2080309248},
+        {"65536-131071,70000,196608-327679", 3, 65536, 262144},
+        {"4294901760-4294967295", 1, 4294901760, 4294901760},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        struct id_ranges r;
+
+        assert_int_equal(id_ranges_parse(rows[i].text, &r), 0);
+        assert_int_equal(id_ranges_slots(&r), rows[i].n);
+        assert_int_equal(id_ranges_slot(&r, 0), rows[i].first);
+        assert_int_equal(id_ranges_slot(&r, rows[i].n ? rows[i].n - 1 : 0), rows[i].last);
+        assert_int_equal(id_ranges_slot(&r, rows[i].n), 0);
+        free(r.v);
+    }
+}
+
 static void names_of_capabilities(void **state)
 {
     (void)state;
@@ -210,6 +239,7 @@ int main(void)
         cmocka_unit_test(ranges_are_read),
         cmocka_unit_test(bad_ranges_are_refused),
         cmocka_unit_test(ranges_are_inclusive),
+        cmocka_unit_test(slots_are_whole),
         cmocka_unit_test(names_of_capabilities),
         cmocka_unit_test(names_are_sorted),
         cmocka_unit_test(sets_are_computed),
