@@ -113,6 +113,8 @@ static int detach(struct netns *ns, struct err *e)
         return 0;
     _cleanup_close_ int lock = lock_bridge(ns->policy);
     struct cni_attachment a = attachment(ns, state);
+    if (lock < 0)
+        return err_step(e, "network", errno, "cannot lock the bridge");
     if (a.conflist && a.id)
         rc = cni_del(&a, json_get(state, "result"), e);
     ports_release(ns->policy, ns->key);
