@@ -16,13 +16,6 @@
 
 #define FIXED (TREE_QUIET | MOUNT_ATTR_RDONLY)
 
-static bool has_layer(const struct sandbox *b, size_t n)
-{
-    _cleanup_close_ int fd = layer_open(b, n);
-
-    return fd >= 0;
-}
-
 static int bind_source(const struct sandbox *b, const char *src, int dst_fd)
 {
     _cleanup_close_ int fd = open(src, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
@@ -36,8 +29,10 @@ static int show(const struct sandbox *b, size_t n, const char *src, int dst_fd)
 {
     int lower[2] = {-1, -1};
 
-    if (!has_layer(b, n))
-        return bind_source(b, src, dst_fd);
+    _cleanup_close_ int layer = layer_open(b, n);
+
+    if (layer < 0) /* in doubt whether something is to be hidden, nothing is shown */
+        return errno == ENOENT ? bind_source(b, src, dst_fd) : -1;
     int count = rootfs_lowers(b, n, src, lower);
     int rc = count < 0 ? -1 : tree_overlay(lower, (size_t)count, -1, -1, dst_fd);
     int saved = errno;
@@ -46,6 +41,13 @@ static int show(const struct sandbox *b, size_t n, const char *src, int dst_fd)
         close(lower[i]);
     errno = saved;
     return rc;
+}
+
+static bool has_layer(const struct sandbox *b, size_t n)
+{
+    _cleanup_close_ int fd = layer_open(b, n);
+
+    return fd >= 0;
 }
 
 /* Whether source n is none of the template's: shown through an overlay, or in one that is. */

@@ -189,6 +189,11 @@ class Daemon:
             found += links + rules
         return found
 
+    def slots(self):
+        """Ranges of ids that tasks have for their user namespaces."""
+        path = self.dir / "run/userns"
+        return sorted(os.listdir(path)) if path.exists() else []
+
     def directories(self):
         return sorted(os.listdir(self.dir / "state/tasks"))
 
@@ -201,7 +206,7 @@ class Daemon:
     def census(self):
         """What may grow: each entry must be as before when a launch has failed."""
         return {"groups": self.groups(), "mounts": self.mounts(), "directories": self.directories(),
-                "sockets": self.sockets(), "network": self.network(), "rows": self.rows(),
+                "sockets": self.sockets(), "network": self.network(), "userns": self.slots(), "rows": self.rows(),
                 "children": sorted(self.children().values())}
 
     def assert_as_before(self, before):

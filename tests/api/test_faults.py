@@ -19,10 +19,11 @@ def faulty():
     d.stop()
 
 
+@pytest.mark.parametrize("userns", ["host", "private"])
 @pytest.mark.parametrize("step", STEPS)
-def test_a_failed_step_is_named_and_leaves_nothing(faulty, step):
+def test_a_failed_step_is_named_and_leaves_nothing(faulty, step, userns):
     before = faulty.census()
-    reply = faulty.post("/v1/tasks", {"command": "/bin/true", "env": {"CLOISTER_FAIL_STEP": step}})
+    reply = faulty.post("/v1/tasks", {"command": "/bin/true", "env": {"CLOISTER_FAIL_STEP": step}, "userns_mode": userns})
     assert reply.status in (422, 500) and reply.json["step"] == step and reply.json["errno"] == "EIO", reply.body
     faulty.assert_as_before(before)
 
@@ -33,7 +34,7 @@ SESSION_STEPS = ["close_fds", "oom_score_adj", "namespaces", "command", "termina
 
 @pytest.mark.parametrize("step", SESSION_STEPS)
 def test_a_failed_step_of_a_session_is_named_and_leaves_nothing(faulty, step):
-    task = faulty.start_task("/bin/sleep", "1000")
+    task = faulty.start_task("/bin/sleep", "1000", userns_mode="private")
     before, processes = faulty.census(), faulty.processes()
     reply = faulty.post(f"/v1/tasks/{task['id']}/exec",
                         {"command": "/bin/true", "env": {"CLOISTER_FAIL_STEP": step}})

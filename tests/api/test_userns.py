@@ -78,11 +78,6 @@ def runs(pid):
         return False
 
 
-def slots(daemon):
-    path = daemon.dir / "run/userns"
-    return sorted(os.listdir(path)) if path.exists() else []
-
-
 def test_ids_inside_are_the_task_s_and_outside_nobody_else_s(private):
     assert private.get("/v1/attributes/feature.userns").json == 1
     tasks = [private.start_task("/bin/sleep", "1000", user=user) for user in ("nobody", "0", "1234:2345", "root")]
@@ -90,15 +85,15 @@ def test_ids_inside_are_the_task_s_and_outside_nobody_else_s(private):
     for base, task, uid in zip(bases, tasks, (65534, 0, 1234, 0)):
         assert FIRST <= base <= LAST - RANGE + 1 and base % RANGE == 0
         assert ids(private.task(task["id"])["pid"]) == {base + uid}
-    assert len(set(bases)) == len(bases) and slots(private) == sorted(str(b) for b in bases)
+    assert len(set(bases)) == len(bases) and private.slots() == sorted(str(b) for b in bases)
     for task in tasks:
         assert private.request("DELETE", f"/v1/tasks/{task['id']}?force=true").status == 204
-    assert slots(private) == []
+    assert private.slots() == []
 
 
 def test_the_default_is_the_host_s(daemon):
     assert out(daemon.sh("cat /proc/self/uid_map")).split() == ["0", "0", "4294967295"]
-    assert slots(daemon) == []
+    assert daemon.slots() == []
     assert out(daemon.sh("cat /proc/self/uid_map; id -u", userns_mode="private")).split()[2:] == [str(RANGE), "65534"]
 
 
@@ -258,15 +253,15 @@ def test_ranges_are_used_by_one_task_each_and_come_back():
         pid = next(int(t["pid"]) for t in map(lambda t: d.task(t["id"]), tasks)
                    if pathlib.Path(f"/proc/{t['pid']}/stat").read_text().rsplit(")", 1)[1].split()[1] == str(victim))
         os.kill(victim, signal.SIGKILL)
-        wait_until(lambda: len(slots(d)) == 1, what="the return of the range")
+        wait_until(lambda: len(d.slots()) == 1, what="the return of the range")
         assert not runs(pid)
         assert base_of(d, d.start_task("/bin/sleep", "1000")) in bases
         for task in d.get("/v1/tasks").json["items"]:
             d.request("DELETE", f"/v1/tasks/{task['id']}?force=true")
-        assert slots(d) == []
+        assert d.slots() == []
         for _ in range(3):
             assert d.run("/bin/true")["exit"]["code"] == 0
-        assert slots(d) == []
+        assert d.slots() == []
     finally:
         d.stop()
 
@@ -281,7 +276,7 @@ def test_the_range_lasts_over_restarts_and_the_daemon(own_daemon):
     own_daemon.process.kill()
     own_daemon.process.wait()
     own_daemon.start()
-    assert slots(own_daemon) == [str(base)] and base_of(own_daemon, task) == base
+    assert own_daemon.slots() == [str(base)] and base_of(own_daemon, task) == base
 
 
 def test_both_dead_the_range_comes_back_at_the_next_start(own_daemon):
@@ -291,9 +286,9 @@ def test_both_dead_the_range_comes_back_at_the_next_start(own_daemon):
     own_daemon.process.kill()
     own_daemon.process.wait()
     os.kill(supervisor, signal.SIGKILL)
-    assert slots(own_daemon) == [str(base)]
+    assert own_daemon.slots() == [str(base)]
     own_daemon.start()
-    wait_until(lambda: slots(own_daemon) == [], what="the return of the range")
+    wait_until(lambda: own_daemon.slots() == [], what="the return of the range")
 
 
 @pytest.mark.parametrize("options, said", [
@@ -320,7 +315,7 @@ def test_where_the_kernel_cannot_it_is_refused_by_name(calls):
             assert reply.status == 422 and reply.json["errors"][0]["pointer"] == "/userns_mode", reply.json
             assert reply.json["errno"] == "ENOSYS" and reply.json["step"] == "rootfs"
         d.assert_as_before(before)
-        assert slots(d) == []
+        assert d.slots() == []
     finally:
         d.stop()
 
@@ -343,7 +338,7 @@ def test_where_the_file_system_cannot_it_is_refused_by_name(places):
             reply = d.post("/v1/tasks", {**spec, **more})
             assert reply.status == 422 and reply.json["errors"][0]["pointer"] == pointer, reply.json
         d.assert_as_before(before)
-        assert slots(d) == []
+        assert d.slots() == []
     finally:
         d.stop()
         subprocess.run(["umount", target], check=True)
