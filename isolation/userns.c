@@ -103,18 +103,24 @@ void userns_each(const struct policy *p, void (*fn)(void *arg, const char *id), 
     }
 }
 
-void userns_clear(const struct policy *p, const char *id)
+int userns_clear(const struct policy *p, const char *id)
 {
     int fd = open_slots(p, false);
     _cleanup_dir_ DIR *d = fd >= 0 ? fdopendir(fd) : NULL;
 
-    for (struct dirent *entry; d && (entry = readdir(d));) {
+    if (fd < 0 && errno == ENOENT)
+        return 0; /* no task ever had one */
+    if (!d)
+        return -1;
+    for (struct dirent *entry; (errno = 0, entry = readdir(d));) {
         char holder[ID_LEN + 1];
         ssize_t n = readlinkat(fd, entry->d_name, holder, sizeof(holder));
 
-        if (n > 0 && (size_t)n == strlen(id) && memcmp(holder, id, (size_t)n) == 0)
-            unlinkat(fd, entry->d_name, 0);
+        if (n > 0 && (size_t)n == strlen(id) && memcmp(holder, id, (size_t)n) == 0 &&
+            unlinkat(fd, entry->d_name, 0) < 0 && errno != ENOENT)
+            return -1;
     }
+    return errno ? -1 : 0;
 }
 
 void userns_teardown(struct userns *u, const struct policy *p)

@@ -31,8 +31,8 @@ int userns_check(const struct identity *who, struct err *e);
 int userns_setup(struct userns *u, const struct policy *p, const char *id, struct err *e);
 /* When no process of the task is left: gives the slot back. Nothing when there is none. */
 void userns_teardown(struct userns *u, const struct policy *p);
-/* The same for a task whose supervisor is gone. */
-void userns_clear(const struct policy *p, const char *id);
+/* The same for a task whose supervisor is gone. 0 or -1 with errno. */
+int userns_clear(const struct policy *p, const char *id);
 /* Calls fn for each task that holds a slot. */
 void userns_each(const struct policy *p, void (*fn)(void *arg, const char *id), void *arg);
 /* A namespace without a slot, for probing the host: fd or -1 with errno. */

@@ -170,7 +170,8 @@ static int clear_now(struct launcher *l, const char *id, bool files, struct err 
         return err_step(e, "cgroup_kill", errno, "processes of the task are left");
     if (cgroup_remove(&l->cgroups, id) < 0)
         return err_step(e, "cgroup_remove", errno, "the task's cgroup is left");
-    userns_clear(l->policy, id);
+    if (userns_clear(l->policy, id) < 0)
+        return err_step(e, "userns", errno, "the task's range of ids is left");
     task_socket_path(l->policy, id, path, sizeof(path));
     if (unlink(path) < 0 && errno != ENOENT)
         return err_step(e, "socket", errno, "the supervisor's socket is left");
