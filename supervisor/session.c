@@ -39,7 +39,8 @@ static struct session *session_new(struct supervision *s, const char *id)
     struct session *x = xcalloc(1, sizeof(*x));
 
     x->owner = s;
-    x->status = (struct session_status){.head = message_head(MSG_SESSION_STATUS), .state = SESSION_STARTING, .code = -1};
+    x->status =
+        (struct session_status){.head = message_head(MSG_SESSION_STATUS), .state = SESSION_STARTING, .code = -1};
     snprintf(x->status.id, sizeof(x->status.id), "%s", id);
     x->dir_fd = x->report_fd = x->input_fd = -1;
     for (int i = 0; i < 2; i++) {
