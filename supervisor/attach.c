@@ -87,7 +87,7 @@ void attach_update_flow(struct session *x)
 
 static void send_status(struct attachment *a)
 {
-    bool full = msg_send(a->channel, &a->session->status, sizeof(a->session->status), NULL, 0) < 0 && errno == EAGAIN;
+    bool full = message_send(a->channel, &a->session->status.head, NULL, 0) < 0 && errno == EAGAIN;
 
     if (full != a->stale)
         loop_set_events(a->channel_source, full ? EPOLLIN | EPOLLOUT : EPOLLIN);
@@ -265,6 +265,7 @@ static void on_channel(void *arg, uint32_t events)
     struct attachment *a = arg;
     struct session *x = a->session;
     struct session_control c;
+    struct message m;
     int fds[MSG_FDS_MAX];
     size_t nfds = 0;
 
@@ -272,12 +273,12 @@ static void on_channel(void *arg, uint32_t events)
         send_status(a);
     if (!(events & ~(uint32_t)EPOLLOUT))
         return;
-    ssize_t n = msg_recv(a->channel, &c, sizeof(c), fds, &nfds);
+    ssize_t n = message_recv(a->channel, &m, fds, &nfds);
     for (size_t i = 0; i < nfds; i++)
         close(fds[i]);
     if (n < 0 && (errno == EAGAIN || errno == EINTR))
         return;
-    if (n == sizeof(c) && c.version == PROTOCOL_VERSION) {
+    if (message_open(m.raw, m.len, MSG_SESSION_CONTROL, &c)) {
         handle(a, &c);
         return;
     }

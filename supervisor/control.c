@@ -21,7 +21,7 @@ static void client_drop(struct client *c)
 void control_broadcast(struct supervision *s)
 {
     for (int i = 0; i < CLIENTS_MAX; i++)
-        if (s->clients[i].fd >= 0 && msg_send(s->clients[i].fd, &s->status, sizeof(s->status), NULL, 0) < 0)
+        if (s->clients[i].fd >= 0 && message_send(s->clients[i].fd, &s->status.head, NULL, 0) < 0)
             client_drop(&s->clients[i]);
 }
 
@@ -72,12 +72,10 @@ static bool serve_early(struct supervision *s, const struct supervisor_request *
 
 static void handle(struct supervision *s, struct client *c, const struct supervisor_request *r, int fd)
 {
-    struct supervisor_reply reply = {.version = PROTOCOL_VERSION, .serial = r->serial};
+    struct supervisor_reply reply = {.head = message_head(MSG_SUPERVISOR_REPLY), .serial = r->serial};
     bool changed = false;
 
-    if (r->version != PROTOCOL_VERSION)
-        err_set(&reply.err, 500, "protocol", "the supervisor speaks protocol %d", PROTOCOL_VERSION);
-    else if (s->status.state == RUN_STARTING)
+    if (s->status.state == RUN_STARTING)
         changed = serve_early(s, r, &reply.err);
     else if (s->status.state != RUN_RUNNING && s->status.state != RUN_RESTARTING)
         err_set(&reply.err, 409, "task_ended", "the task has ended");
@@ -85,39 +83,35 @@ static void handle(struct supervision *s, struct client *c, const struct supervi
         changed = serve(s, r, fd, &reply.err);
     if (changed) /* first, so that who gets the answer sees what it has brought about */
         control_broadcast(s);
-    if (c->fd >= 0 && msg_send(c->fd, &reply, sizeof(reply), NULL, 0) < 0)
+    if (c->fd >= 0 && message_send(c->fd, &reply.head, NULL, 0) < 0)
         client_drop(c);
 }
 
-union request { /* told apart by size */
-    struct supervisor_request plain;
-    struct session_request session;
-};
-_Static_assert(sizeof(struct supervisor_request) != sizeof(struct session_request), "requests must differ in size");
-
 static void handle_session(struct client *c, const struct session_request *r, int *fds, size_t nfds)
 {
-    struct supervisor_reply reply = {.version = PROTOCOL_VERSION, .serial = r->serial};
+    struct supervisor_reply reply = {.head = message_head(MSG_SUPERVISOR_REPLY), .serial = r->serial};
 
     session_handle(c->owner, r, fds, nfds, &reply.err);
-    if (r->op == SESSION_SIGNAL && msg_send(c->fd, &reply, sizeof(reply), NULL, 0) < 0)
+    if (r->op == SESSION_SIGNAL && message_send(c->fd, &reply.head, NULL, 0) < 0)
         client_drop(c);
 }
 
 static void on_client(void *arg, uint32_t events)
 {
     struct client *c = arg;
-    union request r;
+    struct supervisor_request plain;
+    struct session_request session;
+    struct message m;
     int fds[MSG_FDS_MAX];
     size_t nfds = 0;
 
     (void)events;
-    ssize_t n = msg_recv(c->fd, &r, sizeof(r), fds, &nfds);
+    ssize_t n = message_recv(c->fd, &m, fds, &nfds);
     int error = errno;
-    if (n == sizeof(r.session) && memchr(r.session.id, 0, sizeof(r.session.id)))
-        handle_session(c, &r.session, fds, nfds);
-    else if (n == sizeof(r.plain))
-        handle(c->owner, c, &r.plain, nfds > 0 ? fds[0] : -1);
+    if (message_open(m.raw, m.len, MSG_SESSION_REQUEST, &session) && memchr(session.id, 0, sizeof(session.id)))
+        handle_session(c, &session, fds, nfds);
+    else if (message_open(m.raw, m.len, MSG_SUPERVISOR_REQUEST, &plain))
+        handle(c->owner, c, &plain, nfds > 0 ? fds[0] : -1);
     else if (n >= 0 || (error != EAGAIN && error != EINTR))
         client_drop(c);
     for (size_t i = 0; i < nfds; i++)
@@ -156,8 +150,8 @@ static void on_listen(void *arg, uint32_t events)
     if (fd < 0)
         return;
     if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &who, &len) < 0 ||
-        (who.uid != 0 && who.uid != s->args->policy->server_uid) ||
-        msg_send(fd, &s->status, sizeof(s->status), NULL, 0) < 0 || client_add(s, fd) < 0)
+        (who.uid != 0 && who.uid != s->args->policy->server_uid) || message_send(fd, &s->status.head, NULL, 0) < 0 ||
+        client_add(s, fd) < 0)
         close(fd);
 }
 

@@ -149,7 +149,7 @@ static void cleared(struct running *r, pid_t pid, int status)
 {
     for (struct clearing **at = &r->clearings; *at; at = &(*at)->next) {
         struct clearing *c = *at;
-        struct launcher_reply reply = {.version = PROTOCOL_VERSION, .op = c->request.op};
+        struct launcher_reply reply = {.head = message_head(MSG_LAUNCHER_REPLY), .op = c->request.op};
 
         if (c->pid != pid)
             continue;
@@ -159,7 +159,7 @@ static void cleared(struct running *r, pid_t pid, int status)
         if (status == 0 || r->server_sock < 0)
             return;
         err_step(&reply.err, HELPER_STEP, ECHILD, "the helper that cleared the task away has died");
-        if (msg_send(r->server_sock, &reply, sizeof(reply), NULL, 0) < 0)
+        if (message_send(r->server_sock, &reply.head, NULL, 0) < 0)
             disconnect(r);
         return;
     }
@@ -167,11 +167,11 @@ static void cleared(struct running *r, pid_t pid, int status)
 
 static void serve_request(struct running *r, const struct launcher_request *q, const int *fds, size_t nfds)
 {
-    if (q->version == PROTOCOL_VERSION && q->op == SERVER_ALIVE) {
+    if (q->op == SERVER_ALIVE) {
         server_alive(r);
         return;
     }
-    if (q->version != PROTOCOL_VERSION || q->id[ID_LEN] || !id_valid(q->id)) {
+    if (q->id[ID_LEN] || !id_valid(q->id)) {
         log_error("the server sent a request that is none");
         return;
     }
@@ -187,14 +187,15 @@ static void on_request(void *arg, uint32_t events)
 {
     struct running *r = arg;
     struct launcher_request q;
+    struct message m;
     int fds[MSG_FDS_MAX];
     size_t nfds = 0;
 
     (void)events;
-    ssize_t n = msg_recv(r->server_sock, &q, sizeof(q), fds, &nfds);
+    ssize_t n = message_recv(r->server_sock, &m, fds, &nfds);
     if (n < 0 && (errno == EAGAIN || errno == EINTR))
         return;
-    if (n == sizeof(q))
+    if (message_open(m.raw, m.len, MSG_LAUNCHER_REQUEST, &q))
         serve_request(r, &q, fds, nfds);
     else
         disconnect(r);

@@ -103,7 +103,7 @@ static void refuse(const char *id, int server_fd, const char *what)
     record_init(&s, id);
     s.state = RUN_FAILED;
     err_step(&s.err, "launch", errno, "%s", what);
-    msg_send(server_fd, &s, sizeof(s), NULL, 0);
+    message_send(server_fd, &s.head, NULL, 0);
 }
 
 void launch_task(struct launcher *l, const char *id, bool again, int spec_fd, int server_fd)
@@ -195,7 +195,7 @@ static int keep_only(int fd)
 
 pid_t clear_task(struct launcher *l, const struct launcher_request *r, int reply_sock)
 {
-    struct launcher_reply reply = {.version = PROTOCOL_VERSION, .op = r->op};
+    struct launcher_reply reply = {.head = message_head(MSG_LAUNCHER_REPLY), .op = r->op};
     pid_t pid = fork(); /* a large tree or a slow kill must not hold up the next launch */
 
     memcpy(reply.id, r->id, sizeof(reply.id));
@@ -207,7 +207,7 @@ pid_t clear_task(struct launcher *l, const struct launcher_request *r, int reply
         err_step(&reply.err, "launch", errno, "cannot fork");
     else if (clear_now(l, r->id, r->op == REMOVE_TASK, &reply.err) == 0)
         network_clear(l->policy, r->id);
-    int rc = msg_send(reply_sock, &reply, sizeof(reply), NULL, 0);
+    int rc = message_send(reply_sock, &reply.head, NULL, 0);
     if (pid == 0)
         _exit(rc < 0);
     return 0;

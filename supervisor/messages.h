@@ -1,5 +1,9 @@
 /* The messages between server, launcher and supervisors, and the record a supervisor leaves on disk. All are plain
- * structs of fixed size that start with their version: both sides check it. */
+ * structs that start with a head. A supervisor outlives the program that started it, so its server may be newer, or
+ * older: what a sender has not is zero for the receiver, and what a receiver does not know is cut off.
+ *
+ * So messages grow at their end only, by fields for which 0 means what was before; an enum gets its new members last;
+ * PROTOCOL_VERSION is raised with each. What is nested in a message never changes. */
 #ifndef CLOISTER_SUPERVISOR_MESSAGES_H
 #define CLOISTER_SUPERVISOR_MESSAGES_H
 
@@ -8,10 +12,46 @@
 
 #include "base/err.h"
 #include "base/id.h"
+#include "base/msg.h"
 #include "isolation/cgroup.h"
 #include "isolation/network.h"
 
-enum { PROTOCOL_VERSION = 1 };
+enum { PROTOCOL_OLDEST = 1, PROTOCOL_VERSION = 2, MESSAGE_MAX = 16384 };
+
+enum message_kind {
+    MSG_LAUNCHER_REQUEST = 1,
+    MSG_LAUNCHER_REPLY,
+    MSG_RUN_STATUS,
+    MSG_SUPERVISOR_REQUEST,
+    MSG_SUPERVISOR_REPLY,
+    MSG_SESSION_REQUEST,
+    MSG_SESSION_STATUS,
+    MSG_SESSION_CONTROL,
+    MESSAGE_KINDS
+};
+
+struct message_head {
+    uint32_t version;    /* of the sender */
+    uint16_t kind, size; /* enum message_kind; of the whole message */
+};
+
+struct message { /* as received */
+    size_t len;
+    union {
+        struct message_head head;
+        char raw[MESSAGE_MAX];
+    };
+};
+
+/* With what a message of ours begins. */
+struct message_head message_head(enum message_kind kind);
+/* msg_send of the message that begins at h. */
+int message_send(int sock, const struct message_head *h, const int *fds, size_t n);
+/* msg_recv of whatever comes. */
+ssize_t message_recv(int sock, struct message *m, int fds[MSG_FDS_MAX], size_t *n);
+/* The struct of this kind from len bytes of any version: *out is filled whole. False when it is another kind, cut short
+ * or too old. */
+bool message_open(const void *data, size_t len, enum message_kind kind, void *out);
 
 /* server -> launcher */
 enum launcher_op {
@@ -23,13 +63,15 @@ enum launcher_op {
 };
 
 struct launcher_request {
-    uint32_t version, op;
+    struct message_head head;
+    uint32_t op;
     char id[ID_LEN + 1];
 };
 
 /* launcher -> server, for REMOVE_TASK and CLEAN_TASK (a launch is answered by its supervisor, or by end of stream) */
 struct launcher_reply {
-    uint32_t version, op;
+    struct message_head head;
+    uint32_t op;
     char id[ID_LEN + 1];
     struct err err; /* status 0: done */
 };
@@ -52,7 +94,8 @@ struct exit_info {
 
 /* supervisor -> server on connect and at each change, and the record file <task_dir>/record */
 struct run_status {
-    uint32_t version, state; /* enum run_state */
+    struct message_head head;
+    uint32_t state; /* enum run_state */
     char id[ID_LEN + 1];
     char boot_id[40];
     int32_t pid; /* of the task, in the host's pid namespace */
@@ -69,6 +112,7 @@ struct run_status {
     int64_t ended_boot_ms;          /* CLOCK_BOOTTIME of the boot in boot_id */
     int64_t root_files, root_bytes; /* of a root that is copied: so far, and then in all */
     struct net_status network;
+    /* version 2 */
     uint64_t log_lost;  /* bytes of output that the disk did not take */
     char waits_for[96]; /* why it has not ended although it was killed, or "" */
 };
@@ -87,16 +131,18 @@ enum supervisor_op {
 };
 
 struct supervisor_request {
-    uint32_t version, op;
+    struct message_head head;
+    uint32_t op;
     uint32_t serial; /* comes back in the reply */
     int32_t signum;
     int64_t timeout_ms; /* SUP_STOP */
     uint8_t target_all; /* SUP_SIGNAL: every process of the cgroup */
 };
 
-/* supervisor -> server; told apart from run_status by its size */
+/* supervisor -> server */
 struct supervisor_reply {
-    uint32_t version, serial;
+    struct message_head head;
+    uint32_t serial;
     struct err err;
 };
 
@@ -108,10 +154,11 @@ enum session_op {
     SESSION_SIGNAL,    /* answered by a supervisor_reply */
 };
 
-/* server -> supervisor; told apart from supervisor_request by its size. The pipe for input may be left out: then no
+/* server -> supervisor. The pipe for input may be left out: then no
  * input comes from this side, and a session that is started so has none but its "stdin" text. */
 struct session_request {
-    uint32_t version, op;
+    struct message_head head;
+    uint32_t op;
     uint32_t serial; /* SESSION_SIGNAL: comes back in the reply */
     int32_t signum;
     char id[ID_LEN + 1];
@@ -124,7 +171,8 @@ enum session_state { SESSION_STARTING = 1, SESSION_RUNNING, SESSION_EXITED, SESS
 /* supervisor -> server over the channel (SOCK_SEQPACKET), at once and at each change, of which only the latest counts;
  * and the record <task_dir>/execs/<id>/record. The end of the channel without an end of the session: see the record. */
 struct session_status {
-    uint32_t version, state; /* enum session_state */
+    struct message_head head;
+    uint32_t state; /* enum session_state */
     char id[ID_LEN + 1];
     uint8_t tty, timed_out;
     int32_t pid;          /* in the host's pid namespace */
@@ -138,7 +186,8 @@ enum session_control_op { CONTROL_ACK = 1, CONTROL_RESIZE, CONTROL_INPUT_END, CO
 
 /* server -> supervisor over the channel */
 struct session_control {
-    uint32_t version, op;
+    struct message_head head;
+    uint32_t op;
     int32_t signum;
     uint16_t rows, cols;
     uint64_t cursor[2]; /* CONTROL_ACK: read up to here; output that nobody has read is not dropped while he is there */

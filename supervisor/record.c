@@ -26,7 +26,7 @@ static int write_reserve(int task_dir_fd, const struct run_status *s)
 {
     _cleanup_close_ int fd = openat(task_dir_fd, RESERVE_NAME, O_WRONLY | O_CLOEXEC | O_NOFOLLOW);
 
-    return fd < 0 || file_write_all(fd, s, sizeof(*s)) < 0 || ftruncate(fd, sizeof(*s)) < 0 || fsync(fd) < 0 ||
+    return fd < 0 || file_write_all(fd, s, s->head.size) < 0 || ftruncate(fd, s->head.size) < 0 || fsync(fd) < 0 ||
                    renameat(task_dir_fd, RESERVE_NAME, task_dir_fd, RECORD_NAME) < 0
                ? -1
                : fsync(task_dir_fd);
@@ -36,7 +36,7 @@ int record_write(int task_dir_fd, const struct run_status *s)
 {
     bool ended = s->state == RUN_EXITED || s->state == RUN_FAILED;
 
-    if (file_write_atomic(task_dir_fd, RECORD_NAME, s, sizeof(*s), 0644, ended) == 0)
+    if (file_write_atomic(task_dir_fd, RECORD_NAME, s, s->head.size, 0644, ended) == 0)
         return 0;
     return ended && (errno == ENOSPC || errno == EDQUOT) ? write_reserve(task_dir_fd, s) : -1;
 }
@@ -46,17 +46,12 @@ int record_read(int task_dir_fd, const char *id, struct run_status *s)
     _cleanup_free_ char *data = NULL;
     size_t len = 0;
 
-    if (file_read(task_dir_fd, RECORD_NAME, sizeof(*s), &data, &len) < 0) {
+    if (file_read(task_dir_fd, RECORD_NAME, MESSAGE_MAX, &data, &len) < 0) {
         if (errno == EFBIG)
             errno = EBADMSG;
         return -1;
     }
-    if (len != sizeof(*s)) {
-        errno = EBADMSG;
-        return -1;
-    }
-    memcpy(s, data, sizeof(*s));
-    if (s->version != PROTOCOL_VERSION || strncmp(s->id, id, sizeof(s->id)) != 0) {
+    if (!message_open(data, len, MSG_RUN_STATUS, s) || strncmp(s->id, id, sizeof(s->id)) != 0) {
         errno = EBADMSG;
         return -1;
     }
@@ -80,7 +75,7 @@ static void read_boot_id(char out[40])
 void record_init(struct run_status *s, const char *id)
 {
     memset(s, 0, sizeof(*s));
-    s->version = PROTOCOL_VERSION;
+    s->head = message_head(MSG_RUN_STATUS);
     s->state = RUN_STARTING;
     snprintf(s->id, sizeof(s->id), "%s", id);
     s->supervisor_pid = getpid();

@@ -9,7 +9,7 @@
 int record_write(int task_dir_fd, const struct run_status *s);
 /* Room on the disk for the record of the end, which the task itself may have filled by then. 0, or -1 with errno. */
 int record_reserve(int task_dir_fd);
-/* Reads it back: 0, or -1 with errno (ENOENT none, EBADMSG of another size, version or id). */
+/* Reads it back: 0, or -1 with errno (ENOENT none, EBADMSG cut short, or of another id). */
 int record_read(int task_dir_fd, const char *id, struct run_status *s);
 /* Fills s with version, id, boot id and the caller as supervisor; the rest is zero. */
 void record_init(struct run_status *s, const char *id);

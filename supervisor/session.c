@@ -39,7 +39,8 @@ static struct session *session_new(struct supervision *s, const char *id)
     struct session *x = xcalloc(1, sizeof(*x));
 
     x->owner = s;
-    x->status = (struct session_status){.version = PROTOCOL_VERSION, .state = SESSION_STARTING, .code = -1};
+    x->status =
+        (struct session_status){.head = message_head(MSG_SESSION_STATUS), .state = SESSION_STARTING, .code = -1};
     snprintf(x->status.id, sizeof(x->status.id), "%s", id);
     x->dir_fd = x->report_fd = x->input_fd = -1;
     for (int i = 0; i < 2; i++) {
@@ -75,7 +76,7 @@ static void session_free(struct session *x)
 
 int session_record(struct session *x)
 {
-    return file_write_atomic(x->dir_fd, "record", &x->status, sizeof(x->status), 0644, false);
+    return file_write_atomic(x->dir_fd, "record", &x->status, x->status.head.size, 0644, false);
 }
 
 static int execs_open(const struct supervision *s)
@@ -241,7 +242,7 @@ void session_handle(struct supervision *s, const struct session_request *r, int 
 {
     struct session *x = id_valid(r->id) ? find(s, r->id) : NULL;
 
-    if (r->version != PROTOCOL_VERSION || !id_valid(r->id) || (r->op == SESSION_START && x))
+    if (!id_valid(r->id) || (r->op == SESSION_START && x))
         err_set(reply, 500, "protocol", "the request is not understood");
     else if (s->main_reaped || s->status.state != RUN_RUNNING)
         err_set(reply, 409, "task_ended", "the task does not run");

@@ -43,7 +43,7 @@ void exec_dir_path(const struct task *t, const char *id, char *out, size_t n)
 /* The message and the record come from another process: their texts are made to have an end. */
 static bool accept_status(struct session_status *s, const char *id)
 {
-    if (s->version != PROTOCOL_VERSION || strncmp(s->id, id, sizeof(s->id)) != 0)
+    if (strncmp(s->id, id, sizeof(s->id)) != 0)
         return false;
     s->err.code[sizeof(s->err.code) - 1] = s->err.step[sizeof(s->err.step) - 1] = '\0';
     s->err.pointer[sizeof(s->err.pointer) - 1] = s->err.detail[sizeof(s->err.detail) - 1] = '\0';
@@ -62,14 +62,9 @@ int exec_read(const struct task *t, const char *id, struct session_status *s)
     }
     exec_dir_path(t, id, path, sizeof(path));
     _cleanup_close_ int dir = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (dir < 0 || file_read(dir, "record", sizeof(*s), &data, &len) < 0)
+    if (dir < 0 || file_read(dir, "record", MESSAGE_MAX, &data, &len) < 0)
         return -1;
-    if (len != sizeof(*s)) {
-        errno = EBADMSG;
-        return -1;
-    }
-    memcpy(s, data, sizeof(*s));
-    if (!accept_status(s, id)) {
+    if (!message_open(data, len, MSG_SESSION_STATUS, s) || !accept_status(s, id)) {
         errno = EBADMSG;
         return -1;
     }
@@ -152,16 +147,17 @@ static void on_channel(void *arg, uint32_t events)
 {
     struct exec *x = arg;
     struct session_status s;
+    struct message m;
     int fds[MSG_FDS_MAX];
     size_t nfds;
     ssize_t n;
 
     (void)events;
     do { /* only the latest counts */
-        n = msg_recv(x->channel, &s, sizeof(s), fds, &nfds);
+        n = message_recv(x->channel, &m, fds, &nfds);
         for (size_t i = 0; i < nfds; i++)
             close(fds[i]);
-        if (n == sizeof(s) && accept_status(&s, x->id))
+        if (message_open(m.raw, m.len, MSG_SESSION_STATUS, &s) && accept_status(&s, x->id))
             x->status = s;
     } while (n > 0 || (n < 0 && errno == ECONNRESET)); /* ECONNRESET comes once, before what is left to read */
     bool over = x->status.state == SESSION_EXITED || x->status.state == SESSION_FAILED;
@@ -178,9 +174,9 @@ static void control(struct exec *x, const struct session_control *c)
 {
     struct session_control m = *c;
 
-    m.version = PROTOCOL_VERSION;
+    m.head = message_head(MSG_SESSION_CONTROL);
     if (x->channel >= 0)
-        msg_send(x->channel, &m, sizeof(m), NULL, 0); /* without a reader it has ended, and the channel tells so */
+        message_send(x->channel, &m.head, NULL, 0); /* without a reader it has ended, and the channel tells so */
 }
 
 void exec_input_end(struct exec *x)

@@ -22,15 +22,16 @@ static void on_launcher(void *arg, uint32_t events)
 {
     struct registry *r = arg;
     struct launcher_reply reply;
+    struct message m;
     struct err e = {0};
     int fds[MSG_FDS_MAX];
     size_t nfds;
 
     (void)events;
-    ssize_t n = msg_recv(r->config.launcher_fd, &reply, sizeof(reply), fds, &nfds);
+    ssize_t n = message_recv(r->config.launcher_fd, &m, fds, &nfds);
     for (size_t i = 0; i < nfds; i++)
         close(fds[i]);
-    if (n == sizeof(reply) && reply.version == PROTOCOL_VERSION && memchr(reply.id, 0, sizeof(reply.id))) {
+    if (message_open(m.raw, m.len, MSG_LAUNCHER_REPLY, &reply) && memchr(reply.id, 0, sizeof(reply.id))) {
         handle(r, &reply);
         return;
     }
@@ -56,10 +57,10 @@ int launcher_watch(struct registry *r, struct err *e)
 
 int launcher_ask(struct registry *r, enum launcher_op op, const char *id, const int *fds, size_t n, struct err *e)
 {
-    struct launcher_request q = {.version = PROTOCOL_VERSION, .op = op};
+    struct launcher_request q = {.head = message_head(MSG_LAUNCHER_REQUEST), .op = op};
 
     memcpy(q.id, id, sizeof(q.id));
-    if (r->launcher_gone || msg_send(r->config.launcher_fd, &q, sizeof(q), fds, n) < 0)
+    if (r->launcher_gone || message_send(r->config.launcher_fd, &q.head, fds, n) < 0)
         return err_set(e, 503, "launcher_unavailable", "the launcher cannot be asked: %s",
                        r->launcher_gone ? "it is gone" : strerror(errno));
     return 0;
@@ -67,8 +68,8 @@ int launcher_ask(struct registry *r, enum launcher_op op, const char *id, const 
 
 void registry_alive(struct registry *r)
 {
-    struct launcher_request q = {.version = PROTOCOL_VERSION, .op = SERVER_ALIVE};
+    struct launcher_request q = {.head = message_head(MSG_LAUNCHER_REQUEST), .op = SERVER_ALIVE};
 
     if (!r->launcher_gone)
-        msg_send(r->config.launcher_fd, &q, sizeof(q), NULL, 0);
+        message_send(r->config.launcher_fd, &q.head, NULL, 0);
 }

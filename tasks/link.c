@@ -31,11 +31,6 @@ struct link {
     struct pending *pending;
 };
 
-union message { /* told apart by size */
-    struct run_status status;
-    struct supervisor_reply reply;
-};
-
 void link_close(struct task *t, const struct err *e)
 {
     struct link *k = t->link;
@@ -88,12 +83,14 @@ static void on_link(void *arg, uint32_t events)
 {
     struct link *k = arg;
     struct task *t = k->task;
-    union message m;
+    struct supervisor_reply reply;
+    struct run_status status;
+    struct message m;
     int fds[MSG_FDS_MAX];
     size_t nfds;
 
     (void)events;
-    ssize_t n = msg_recv(k->fd, &m, sizeof(m), fds, &nfds);
+    ssize_t n = message_recv(k->fd, &m, fds, &nfds);
     for (size_t i = 0; i < nfds; i++)
         close(fds[i]);
     /* ECONNRESET tells once that the peer left requests unread; what it sent before is still there to read. */
@@ -103,15 +100,11 @@ static void on_link(void *arg, uint32_t events)
         on_end(t);
         return;
     }
-    if (n == sizeof(m.reply) && m.reply.version == PROTOCOL_VERSION) {
-        on_reply(k, &m.reply);
-        return;
-    }
-    if (n != sizeof(m.status) || m.status.version != PROTOCOL_VERSION) {
+    if (message_open(m.raw, m.len, MSG_SUPERVISOR_REPLY, &reply))
+        on_reply(k, &reply);
+    else if (!message_open(m.raw, m.len, MSG_RUN_STATUS, &status))
         log_warn("task %s: a message of its supervisor is not understood", t->id);
-        return;
-    }
-    if (recover_apply(t, &m.status))
+    else if (recover_apply(t, &status))
         registry_commit(t->registry, t);
 }
 
@@ -167,7 +160,7 @@ int link_adopt(struct registry *r, struct task *t)
 }
 
 /* 0, or -1 with e when the supervisor cannot be asked. */
-static int send_request(struct task *t, const void *q, size_t len, const int *fds, size_t n, struct err *e)
+static int send_request(struct task *t, const struct message_head *q, const int *fds, size_t n, struct err *e)
 {
     if (t->state == TASK_PENDING)
         return err_set(e, 409, "task_not_running", "the task waits for room");
@@ -175,7 +168,7 @@ static int send_request(struct task *t, const void *q, size_t len, const int *fd
         return err_set(e, 409, "task_ended", "the task has ended");
     if (!t->link)
         return err_set(e, 503, "supervisor_gone", "the task's supervisor is being looked for");
-    if (msg_send(t->link->fd, q, len, fds, n) == 0)
+    if (message_send(t->link->fd, q, fds, n) == 0)
         return 0;
     if (errno == EPIPE || errno == ECONNRESET)
         return err_set(e, 409, "task_ended", "the task has ended");
@@ -194,9 +187,9 @@ void link_request(struct task *t, struct supervisor_request *q, int fd, registry
 {
     struct err e = {0};
 
-    q->version = PROTOCOL_VERSION;
+    q->head = message_head(MSG_SUPERVISOR_REQUEST);
     q->serial = t->link ? ++t->link->serial : 0;
-    if (send_request(t, q, sizeof(*q), &fd, fd >= 0 ? 1 : 0, &e) < 0)
+    if (send_request(t, &q->head, &fd, fd >= 0 ? 1 : 0, &e) < 0)
         done(arg, &e);
     else
         await_reply(t, q->serial, done, arg);
@@ -204,8 +197,8 @@ void link_request(struct task *t, struct supervisor_request *q, int fd, registry
 
 int link_send_session(struct task *t, struct session_request *q, const int *fds, size_t n, struct err *e)
 {
-    q->version = PROTOCOL_VERSION;
-    return send_request(t, q, sizeof(*q), fds, n, e);
+    q->head = message_head(MSG_SESSION_REQUEST);
+    return send_request(t, &q->head, fds, n, e);
 }
 
 void link_request_session(struct task *t, struct session_request *q, registry_done done, void *arg)

@@ -276,6 +276,7 @@ static struct task *new_task(struct spec *s, enum task_state state, const char *
     t->state = state;
     t->told = TASK_STATES; /* nothing */
     t->version = 1;
+    t->status.head = message_head(MSG_RUN_STATUS);
     t->created_at = clock_real_ns();
     t->idempotency_key = key ? xstrdup(key) : NULL;
     t->body_hash = hash ? xstrdup(hash) : NULL;

@@ -201,7 +201,7 @@ int store_insert(struct store *s, const struct task_row *r, struct err *e)
     store_bind_text(s, ST_INSERT, 3, r->spec);
     sqlite3_bind_int(st, 4, r->state);
     sqlite3_bind_int64(st, 5, r->version);
-    sqlite3_bind_blob(st, 6, &r->status, sizeof(r->status), SQLITE_STATIC);
+    sqlite3_bind_blob(st, 6, &r->status, r->status.head.size, SQLITE_STATIC);
     store_bind_text(s, ST_INSERT, 7, r->idempotency_key);
     store_bind_text(s, ST_INSERT, 8, r->body_hash);
     return store_run(s, ST_INSERT, "cannot store the task", e);
@@ -214,7 +214,7 @@ int store_update(struct store *s, const struct task_row *r, struct err *e)
     store_bind_text(s, ST_UPDATE, 1, r->id);
     sqlite3_bind_int(st, 2, r->state);
     sqlite3_bind_int64(st, 3, r->version);
-    sqlite3_bind_blob(st, 4, &r->status, sizeof(r->status), SQLITE_STATIC);
+    sqlite3_bind_blob(st, 4, &r->status, r->status.head.size, SQLITE_STATIC);
     return store_run(s, ST_UPDATE, "cannot store the task's change", e);
 }
 
@@ -255,9 +255,10 @@ int store_each(struct store *s, void (*fn)(void *arg, const struct task_row *r),
         r.state = sqlite3_column_int(st, 3) & ~REMOVING;
         r.removing = sqlite3_column_int(st, 3) & REMOVING;
         r.version = sqlite3_column_int64(st, 4);
-        /* A status of another size is another version's: the task is still known, only its details are not. */
-        if (sqlite3_column_bytes(st, 5) == (int)sizeof(r.status))
-            memcpy(&r.status, sqlite3_column_blob(st, 5), sizeof(r.status));
+        /* Without a status that can be read the task is still known, only its details are not. */
+        const void *status = sqlite3_column_blob(st, 5);
+        if (!status || !message_open(status, (size_t)sqlite3_column_bytes(st, 5), MSG_RUN_STATUS, &r.status))
+            r.status = (struct run_status){.head = message_head(MSG_RUN_STATUS)};
         r.idempotency_key = (const char *)sqlite3_column_text(st, 6);
         r.body_hash = (const char *)sqlite3_column_text(st, 7);
         fn(arg, &r);

@@ -33,8 +33,12 @@ static int teardown(void **state)
 
 static struct task_row row(const char *id, int64_t created, const char *key)
 {
-    struct task_row r = {
-        .created_at = created, .spec = "{\"command\":\"/bin/true\"}", .state = 1, .version = 1, .idempotency_key = key};
+    struct task_row r = {.created_at = created,
+                         .spec = "{\"command\":\"/bin/true\"}",
+                         .state = 1,
+                         .version = 1,
+                         .idempotency_key = key,
+                         .status.head = message_head(MSG_RUN_STATUS)};
 
     snprintf(r.id, sizeof(r.id), "%s", id);
     return r;
