@@ -210,9 +210,10 @@ static int authenticate(struct request *q, struct err *e)
 static int check(struct request *q, const char *version, struct err *e)
 {
     struct framing f = {0};
+    size_t max_body = receive_wanted(q) ? SIZE_MAX : q->http->config.max_body;
 
     MHD_get_connection_values(q->mhd, MHD_HEADER_KIND, on_header, &f);
-    if (guard_framing(&f, version, q->path, q->http->config.max_body, e) < 0) {
+    if (guard_framing(&f, version, q->path, max_body, e) < 0) {
         q->close = true;
         return -1;
     }
@@ -226,9 +227,11 @@ static int check(struct request *q, const char *version, struct err *e)
     if (guard_role(q->role, q->match.route, request_header(q, "Authorization") != NULL, e) < 0 || read_query(q, e) < 0)
         return -1;
     bool has_body = f.encoding || (f.length && strcmp(f.length, "0") != 0);
-    if (has_body && !q->match.route->body)
+    if (has_body && q->match.route->body == BODY_NONE)
         return err_set(e, 400, "unexpected_body", "this resource takes no body");
-    return has_body ? guard_content_type(request_header(q, "Content-Type"), q->conn->listener->is_unix, e) : 0;
+    return has_body && q->match.route->body == BODY_JSON
+               ? guard_content_type(request_header(q, "Content-Type"), q->conn->listener->is_unix, e)
+               : 0;
 }
 
 /* --- libmicrohttpd's callbacks ---------------------------------------------------------------------------------- */
@@ -289,6 +292,10 @@ static enum MHD_Result queue(struct request *q)
 
 static enum MHD_Result take_body(struct request *q, const char *data, size_t *len)
 {
+    if (q->match.route && q->match.route->body == BODY_STREAM) {
+        *len = receive_data(q, data, *len);
+        return MHD_YES;
+    }
     if (q->body.len <= q->http->config.max_body)
         buf_append(&q->body, data, *len);
     *len = 0;
@@ -323,6 +330,10 @@ static enum MHD_Result on_request(void *arg, struct MHD_Connection *mhd, const c
         q->conn->deadline = clock_mono_ms() + q->http->config.body_ms;
         if (check(q, version, &e) < 0)
             reply_problem(q, &e);
+        else if (q->match.route && q->match.route->body == BODY_STREAM && !q->response) {
+            q->handled = true;
+            q->match.route->handler(q);
+        }
         return q->response ? queue(q) : MHD_YES;
     }
     if (q->gone || q->http->stopping)
@@ -333,7 +344,11 @@ static enum MHD_Result on_request(void *arg, struct MHD_Connection *mhd, const c
         return MHD_YES;
     if (q->response)
         return queue(q);
-    return q->handled ? MHD_YES : run_handler(q);
+    if (!q->handled)
+        return run_handler(q);
+    if (q->receiver.end)
+        receive_end(q);
+    return q->response ? queue(q) : MHD_YES;
 }
 
 static void on_completed(void *arg, struct MHD_Connection *mhd, void **slot, enum MHD_RequestTerminationCode how)

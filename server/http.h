@@ -40,7 +40,7 @@ struct json *problem_json(const struct err *e); /* its body; the caller frees */
 void reply_header(struct request *q, const char *name, const char *value);
 
 /* A stream: read() fills up to cap bytes and returns their count, 0 = nothing now (http suspends until
- * request_wake), -1 = end. */
+ * request_wake), -1 = end, -2 = cannot go on: the connection is cut. */
 struct stream {
     ssize_t (*read)(void *arg, char *out, size_t cap);
     void *arg;
@@ -48,6 +48,17 @@ struct stream {
 /* Before reply_stream: the length of the stream in bytes, when it is known. An end before it cuts the connection. */
 void reply_length(struct request *q, uint64_t length);
 void reply_stream(struct request *q, int status, const char *content_type, struct stream s);
+
+/* A body as it comes, for routes with BODY_STREAM: the handler says who takes it, and replies later. write() takes up
+ * to len bytes and returns how many, 0 = none now (http suspends until request_wake); end() runs once, after the last
+ * byte. What comes after a reply is dropped. A client that is cut off ends the request without end(). */
+struct receiver {
+    ssize_t (*write)(void *arg, const char *data, size_t len);
+    void (*end)(void *arg);
+    void *arg;
+    bool patient; /* the client may take any time between two bytes; else body_ms */
+};
+void request_receive(struct request *q, struct receiver r);
 void request_wake(struct request *q);
 /* fn(arg) runs exactly once when the request ends for whatever reason: reply sent, client gone, daemon stopping. A
  * handler that waits sets it to drop its timers and subscriptions; after it no reply may be given. */
@@ -79,7 +90,7 @@ struct http_config {
     const struct router *router;
     const struct auth *auth;
     void *api;                           /* for request_api */
-    size_t max_body;                     /* bytes, 1 MiB */
+    size_t max_body;                     /* bytes, 1 MiB; not of BODY_STREAM */
     int connection_limit;                /* per listener */
     int64_t header_ms, body_ms, idle_ms; /* absolute deadlines */
 };

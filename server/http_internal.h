@@ -61,6 +61,8 @@ struct request {
     struct stream stream;
     bool streaming;
     uint64_t length; /* of the stream; 0: unknown */
+    struct receiver receiver;
+    bool body_ended, dropping;
     upgrade_fn upgrade;
     void *upgrade_arg;
     void (*on_end)(void *arg);
@@ -97,5 +99,11 @@ void request_ready(struct request *q); /* a response is there: queue it, now or 
 void request_suspend(struct request *q);
 void request_resume(struct request *q);
 void request_ended(struct request *q); /* runs on_end once */
+/* receive.c: a part of a body that is taken as it comes, and its end. Returns how many bytes were not taken; the
+ * request is suspended then. */
+size_t receive_data(struct request *q, const char *data, size_t len);
+void receive_end(struct request *q);
+/* Whether it is for a route with BODY_STREAM; asked before the caller is known, since framing is checked first. */
+bool receive_wanted(const struct request *q);
 
 #endif

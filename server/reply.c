@@ -153,6 +153,8 @@ static ssize_t on_read(void *arg, uint64_t pos, char *out, size_t cap)
     ssize_t n = q->stream.read(q->stream.arg, out, cap);
     if (n == 0)
         request_suspend(q);
+    if (n == -2)
+        return MHD_CONTENT_READER_END_WITH_ERROR;
     return n < 0 ? MHD_CONTENT_READER_END_OF_STREAM : n;
 }
 

@@ -7,6 +7,8 @@
 #include "base/buf.h"
 #include "base/cleanup.h"
 
+enum { SEGMENTS_MAX = 256 };
+
 static int hex(char c)
 {
     return c >= '0' && c <= '9'   ? c - '0'
@@ -61,10 +63,12 @@ static int split(const char *path, char *segments[], size_t max, size_t *n, stru
     }
 }
 
-/* Whether the segments fit the pattern; variable ones go to params (borrowed). */
-static bool fits(const char *pattern, char *const segments[], size_t n, char *params[], size_t *nparams)
+/* Whether the segments fit the pattern; variable ones go to params (borrowed). *rest: the first of a "{name...}", which
+ * is the last of params; else n. */
+static bool fits(const char *pattern, char *const segments[], size_t n, char *params[], size_t *nparams, size_t *rest)
 {
     *nparams = 0;
+    *rest = n;
     if (!pattern[1])
         return n == 0;
     for (size_t i = 0; i < n; i++) {
@@ -72,13 +76,28 @@ static bool fits(const char *pattern, char *const segments[], size_t n, char *pa
             return false;
         pattern++;
         size_t len = strcspn(pattern, "/");
+        if (len > 4 && memcmp(pattern + len - 4, "...}", 4) == 0)
+            *rest = i;
         if (*pattern == '{')
             params[(*nparams)++] = segments[i];
         else if (strlen(segments[i]) != len || memcmp(pattern, segments[i], len) != 0)
             return false;
         pattern += len;
+        if (*rest < n)
+            break;
     }
     return !*pattern;
+}
+
+static char *join(char *const segments[], size_t n)
+{
+    struct buf b = {0};
+
+    for (size_t i = 0; i < n; i++) {
+        buf_puts(&b, i > 0 ? "/" : "");
+        buf_puts(&b, segments[i]);
+    }
+    return buf_take(&b, NULL);
 }
 
 static void allow_add(struct match *m, const char *method)
@@ -91,21 +110,22 @@ static void allow_add(struct match *m, const char *method)
 
 int router_match(const struct router *r, const char *method, const char *path, struct match *m, struct err *e)
 {
-    char *segments[REQUEST_SEGMENTS], *params[REQUEST_SEGMENTS];
+    char *segments[SEGMENTS_MAX], *params[REQUEST_SEGMENTS];
     const char *wanted = strcmp(method, "HEAD") == 0 ? "GET" : method;
-    size_t n = 0, nparams;
+    size_t n = 0, nparams, rest;
 
     memset(m, 0, sizeof(*m));
-    int rc = split(path, segments, REQUEST_SEGMENTS, &n, e);
+    int rc = split(path, segments, SEGMENTS_MAX, &n, e);
     for (const struct route *t = r->routes; rc == 0 && t->method; t++) {
-        if (!fits(t->path, segments, n, params, &nparams))
+        if (!fits(t->path, segments, n, params, &nparams, &rest))
             continue;
         allow_add(m, t->method);
         if (m->route || strcmp(t->method, wanted) != 0)
             continue;
         m->route = t;
         for (size_t i = 0; i < nparams; i++)
-            m->params[m->nparams++] = xstrdup(params[i]);
+            m->params[m->nparams++] =
+                i + 1 == nparams && rest < n ? join(segments + rest, n - rest) : xstrdup(params[i]);
     }
     for (size_t i = 0; i < n; i++)
         free(segments[i]);

@@ -4,13 +4,19 @@
 
 #include "server/http.h"
 
+enum route_body {
+    BODY_NONE,
+    BODY_JSON,   /* read whole, then the handler runs (Content-Type application/json, or none) */
+    BODY_STREAM, /* the handler runs first, and takes a body of any size and type by request_receive */
+};
+
 struct route {
     const char *method; /* "GET"; HEAD follows GET, OPTIONS is answered by the router */
-    const char *path;   /* "/v1/tasks/{id}/logs"; "{name}" is one segment */
+    const char *path;   /* "/v1/tasks/{id}/logs"; "{name}" is one segment, "{name...}" at the end is one or more */
     void (*handler)(struct request *q);
     enum role role;    /* least role */
     const char *query; /* allowed parameters, space-separated: "wait timeout"; others are 400 */
-    bool body;         /* a JSON body is read (Content-Type application/json, or none) */
+    int body;          /* enum route_body */
 };
 
 struct router {
@@ -20,7 +26,7 @@ struct router {
 struct match {
     const struct route *route;      /* NULL: see allow */
     char allow[128];                /* methods of the path, for 405 and OPTIONS; "" = 404 */
-    char *params[REQUEST_SEGMENTS]; /* decoded, freed by match_free */
+    char *params[REQUEST_SEGMENTS]; /* decoded, freed by match_free; segments of "{name...}" are joined by "/" */
     size_t nparams;
 };
 
