@@ -8,6 +8,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
@@ -83,7 +84,7 @@ static int make_image(int dir, const char *task_dir, int64_t mib)
 }
 
 /* A free loop device bound to the file: loop(4). It is given back with its last mount or fd (LO_FLAGS_AUTOCLEAR). */
-static int open_loop(int backing, char path[32])
+static int open_loop(int backing, int flags, char path[32])
 {
     struct loop_config config = {.fd = (uint32_t)backing, .info.lo_flags = LO_FLAGS_AUTOCLEAR};
     _cleanup_close_ int control = open("/dev/loop-control", O_RDWR | O_CLOEXEC);
@@ -93,7 +94,7 @@ static int open_loop(int backing, char path[32])
         if (n < 0)
             return -1;
         snprintf(path, 32, "/dev/loop%d", n);
-        _cleanup_close_ int fd = open(path, O_RDWR | O_CLOEXEC);
+        _cleanup_close_ int fd = open(path, flags | O_CLOEXEC);
         if (fd >= 0 && ioctl(fd, LOOP_CONFIGURE, &config) == 0)
             return take_fd(&fd);
         if (errno != EBUSY && errno != ENXIO) /* somebody else took it: the next one */
@@ -109,10 +110,30 @@ static int mount_ext4(const struct sandbox *b, int dir)
     if (make_image(dir, b->task_dir, b->spec->resources.disk) < 0)
         return -1;
     _cleanup_close_ int backing = openat(dir, DISK_IMAGE, O_RDWR | O_NOFOLLOW | O_CLOEXEC);
-    _cleanup_close_ int loop = backing < 0 ? -1 : open_loop(backing, device);
+    /* The loop device holds the open file, and with it the lock. */
+    _cleanup_close_ int loop =
+        backing < 0 || flock(backing, LOCK_EX | LOCK_NB) < 0 ? -1 : open_loop(backing, O_RDWR, device);
     if (loop < 0)
         return -1;
     return mount(device, b->data_dir, "ext4", MS_NOSUID | MS_NODEV, "errors=remount-ro");
+}
+
+int disk_look(const char *task_dir, struct err *e)
+{
+    _cleanup_free_ char *image = xasprintf("%s/" DISK_IMAGE, task_dir),
+                        *mount_point = xasprintf("%s/" DISK_MOUNT, task_dir);
+    _cleanup_close_ int backing = open(image, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+    char device[32];
+
+    if (backing < 0)
+        return err_step(e, "disk", errno, "cannot open the image");
+    if (flock(backing, LOCK_SH | LOCK_NB) < 0)
+        return err_set(e, 409, "disk_in_use", "the task's disk is still in use");
+    _cleanup_close_ int loop = open_loop(backing, O_RDONLY, device);
+    if (loop < 0 || unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
+        mount(device, mount_point, "ext4", MS_RDONLY | MS_NOSUID | MS_NODEV, "noload") < 0)
+        return err_step(e, "disk", errno, "cannot mount it");
+    return 0;
 }
 
 static int mount_tmpfs(const struct sandbox *b)

@@ -27,6 +27,10 @@ struct disk { /* of one task, over all its runs */
  * ext4 in a sparse file of the task's directory, which lasts from run to run; a tmpfs (whose pages count as the task's
  * memory) where there are no loop devices or no mke2fs(8). The task is to be forked from in there. Step "disk". */
 int disk_enter(struct disk *d, const struct sandbox *b, struct err *e);
+/* In a process of its own: a mount namespace that has the ext4 image of an ended task, whose directory is task_dir, on
+ * its mount point, to be read only. 409 "disk_in_use" while the file system is mounted elsewhere: each mount holds a
+ * lock on the image (flock(2)) that lasts as long as its loop device. Step "disk". */
+int disk_look(const char *task_dir, struct err *e);
 /* Back to where disk_enter was called. Nothing when it was not. */
 int disk_leave(struct disk *d, struct err *e);
 

@@ -48,6 +48,7 @@ struct stream {
 /* Before reply_stream: the length of the stream in bytes, when it is known. An end before it cuts the connection. */
 void reply_length(struct request *q, uint64_t length);
 void reply_stream(struct request *q, int status, const char *content_type, struct stream s);
+void request_wake(struct request *q);
 
 /* A body as it comes, for routes with BODY_STREAM: the handler says who takes it, and replies later. write() takes up
  * to len bytes and returns how many, 0 = none now (http suspends until request_wake); end() runs once, after the last
@@ -59,7 +60,6 @@ struct receiver {
     bool patient; /* the client may take any time between two bytes; else body_ms */
 };
 void request_receive(struct request *q, struct receiver r);
-void request_wake(struct request *q);
 /* fn(arg) runs exactly once when the request ends for whatever reason: reply sent, client gone, daemon stopping. A
  * handler that waits sets it to drop its timers and subscriptions; after it no reply may be given. */
 void request_on_end(struct request *q, void (*fn)(void *arg), void *arg);

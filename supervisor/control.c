@@ -8,6 +8,7 @@
 
 #include "base/msg.h"
 #include "base/signals.h"
+#include "supervisor/files.h"
 #include "supervisor/session.h"
 
 static void client_drop(struct client *c)
@@ -53,6 +54,9 @@ static bool serve(struct supervision *s, const struct supervisor_request *r, int
     case SUP_UPDATE:
         supervision_update(s, fd, e);
         return false;
+    case SUP_FILES:
+        files_of_running(s, fd, e);
+        return false;
     default:
         err_set(e, 500, "protocol", "unknown operation %u", r->op);
         return false;
@@ -81,6 +85,8 @@ static void handle(struct supervision *s, struct client *c, const struct supervi
         err_set(&reply.err, 409, "task_ended", "the task has ended");
     else
         changed = serve(s, r, fd, &reply.err);
+    if (r->op == SUP_FILES && reply.err.status && fd >= 0)
+        files_refuse(fd, &reply.err);
     if (changed) /* first, so that who gets the answer sees what it has brought about */
         control_broadcast(s);
     if (c->fd >= 0 && message_send(c->fd, &reply.head, NULL, 0) < 0)

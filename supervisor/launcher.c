@@ -177,6 +177,8 @@ static void serve_request(struct running *r, const struct launcher_request *q, c
     }
     if ((q->op == LAUNCH_TASK || q->op == LAUNCH_AGAIN) && nfds == 2)
         launch_task(r->l, q->id, q->op == LAUNCH_AGAIN, fds[0], fds[1]);
+    else if (q->op == TASK_FILES && nfds == 1)
+        task_files(r->l, q->id, fds[0]);
     else if ((q->op == REMOVE_TASK || q->op == CLEAN_TASK) && nfds == 0)
         clear(r, q);
     else

@@ -10,6 +10,7 @@ void launch_task(struct launcher *l, const char *id, bool again, int spec_fd, in
 /* The pid of the helper that does it and answers: when it ends with another status than 0 it has not answered. 0: the
  * answer was given at once. */
 pid_t clear_task(struct launcher *l, const struct launcher_request *r, int reply_sock);
+void task_files(struct launcher *l, const char *id, int channel);
 /* At start: ends what supervisors that are no more have left in our cgroups. */
 void clear_leftovers(struct launcher *l);
 

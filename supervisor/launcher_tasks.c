@@ -22,6 +22,7 @@
 #include "base/msg.h"
 #include "isolation/network.h"
 #include "isolation/userns.h"
+#include "supervisor/files.h"
 #include "supervisor/launcher_internal.h"
 #include "supervisor/record.h"
 #include "supervisor/supervisor.h"
@@ -211,6 +212,19 @@ pid_t clear_task(struct launcher *l, const struct launcher_request *r, int reply
     if (pid == 0)
         _exit(rc < 0);
     return 0;
+}
+
+/* While its supervisor lives, that one alone reaches the task's files: they may be on a disk of their own. */
+void task_files(struct launcher *l, const char *id, int channel)
+{
+    struct err e = {0};
+
+    if (!supervisor_lives(l->policy, id)) {
+        files_of_ended(l, id, channel);
+        return;
+    }
+    err_set(&e, 503, "task_ending", "the task's supervisor has not left yet");
+    files_refuse(channel, &e);
 }
 
 static void clear_leftover(void *arg, const char *id)

@@ -60,6 +60,7 @@ enum launcher_op {
     CLEAN_TASK,      /* the same but the record and the logs stay */
     SERVER_ALIVE,    /* sent now and then while it serves; id is empty, there is no reply */
     LAUNCH_AGAIN,    /* as LAUNCH_TASK, into the directory of a task that a reboot has ended */
+    TASK_FILES,      /* of an ended task; fd: a channel, on which a files_request waits and all answers come */
 };
 
 struct launcher_request {
@@ -128,6 +129,7 @@ enum supervisor_op {
     SUP_PAUSE,
     SUP_RESUME,
     SUP_UPDATE, /* fd: memfd with the whole new spec; only what can change while it runs differs */
+    SUP_FILES,  /* fd: a channel, on which a files_request waits and all answers come */
 };
 
 struct supervisor_request {
@@ -191,6 +193,47 @@ struct session_control {
     int32_t signum;
     uint16_t rows, cols;
     uint64_t cursor[2]; /* CONTROL_ACK: read up to here; output that nobody has read is not dropped while he is there */
+};
+
+/* --- files of a task ---------------------------------------------------------------------------------------------- */
+
+enum files_op {
+    FILES_GET = 1, /* a file: its fd; a directory: a page of what it holds */
+    FILES_PUT,     /* fd of a new file; FILES_COMMIT then gives it its name */
+    FILES_COMMIT,  /* the second message of FILES_PUT, when all has been written */
+    FILES_DELETE,
+    FILES_UNTAR, /* a pipe for the archive that is to be unpacked in a directory; the answer comes at its end */
+};
+
+enum files_flag {
+    FILES_STAT = 1,      /* FILES_GET: what the name itself is, links not followed */
+    FILES_TAR = 2,       /* FILES_GET: a pipe with an archive of the directory, and a second answer at its end */
+    FILES_MKDIRS = 4,    /* FILES_PUT, FILES_UNTAR: missing directories are made */
+    FILES_RECURSIVE = 8, /* FILES_DELETE: a directory with all below it */
+};
+
+enum { FILES_PATH = 4096, FILES_NAME = 256 };
+
+/* server -> the process that supervisor or launcher has forked for it, over the channel (SOCK_SEQPACKET) */
+struct files_request {
+    uint32_t version, op, flags;
+    uint32_t mode;          /* FILES_PUT: permission bits */
+    uint32_t limit;         /* FILES_GET: entries of a page */
+    char path[FILES_PATH];  /* "local/a/b"; FILES_GET also "" */
+    char after[FILES_NAME]; /* FILES_GET: only names after this one, in the order of bytes */
+};
+
+enum files_what {
+    FILES_IS_FILE = 1, /* fd of a regular file */
+    FILES_IS_JSON,     /* fd of a memfd: one entry, or a page */
+    FILES_IS_PIPE,     /* fd */
+    FILES_IS_DONE,
+};
+
+struct files_reply {
+    uint32_t version, what;
+    uint8_t created; /* FILES_IS_DONE: the name was not there before */
+    struct err err;
 };
 
 #endif

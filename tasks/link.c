@@ -195,6 +195,12 @@ void link_request(struct task *t, struct supervisor_request *q, int fd, registry
         await_reply(t, q->serial, done, arg);
 }
 
+int link_send(struct task *t, struct supervisor_request *q, int fd, struct err *e)
+{
+    q->version = PROTOCOL_VERSION;
+    return send_request(t, q, sizeof(*q), &fd, 1, e);
+}
+
 int link_send_session(struct task *t, struct session_request *q, const int *fds, size_t n, struct err *e)
 {
     q->head = message_head(MSG_SESSION_REQUEST);

@@ -111,6 +111,8 @@ int link_adopt(struct registry *r, struct task *t);
 void link_close(struct task *t, const struct err *e);
 /* fd goes along and stays the caller's; -1: none. */
 void link_request(struct task *t, struct supervisor_request *q, int fd, registry_done done, void *arg);
+/* As link_request, with an fd on which the answer comes. 0, or -1 with e when the supervisor cannot be asked. */
+int link_send(struct task *t, struct supervisor_request *q, int fd, struct err *e);
 /* As link_request, for an exec session; the first awaits no reply: what becomes of it is told over the channel that is
  * among the fds. */
 int link_send_session(struct task *t, struct session_request *q, const int *fds, size_t n, struct err *e);

@@ -1,0 +1,91 @@
+#include "tasks/files.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/buf.h"
+#include "base/cleanup.h"
+#include "base/msg.h"
+#include "tasks/registry_internal.h"
+
+struct files {
+    int channel;
+    struct loop_source *source;
+    files_answered fn;
+    void *arg;
+};
+
+static void on_channel(void *arg, uint32_t events)
+{
+    struct files *f = arg;
+    struct files_reply r;
+    int fds[MSG_FDS_MAX];
+    size_t nfds = 0;
+
+    (void)events;
+    ssize_t n = msg_recv(f->channel, &r, sizeof(r), fds, &nfds);
+    if (n < 0 && (errno == EAGAIN || errno == EINTR || errno == ECONNRESET))
+        return;
+    for (size_t i = 1; i < nfds; i++)
+        close(fds[i]);
+    if (n != sizeof(r) || r.version != PROTOCOL_VERSION) {
+        loop_remove(f->source);
+        f->source = NULL;
+        r = (struct files_reply){.what = FILES_IS_DONE};
+        err_set(&r.err, 503, "files_unavailable", "the access to the task's files has ended without an answer");
+    }
+    r.err.code[sizeof(r.err.code) - 1] = r.err.step[sizeof(r.err.step) - 1] = '\0';
+    r.err.pointer[sizeof(r.err.pointer) - 1] = r.err.detail[sizeof(r.err.detail) - 1] = '\0';
+    f->fn(f->arg, &r, nfds > 0 ? fds[0] : -1);
+}
+
+static int ask(struct task *t, int theirs, struct err *e)
+{
+    if (t->state == TASK_PENDING)
+        return err_set(e, 409, "task_not_running", "the task waits for room");
+    if (task_ended(t))
+        return launcher_ask(t->registry, TASK_FILES, t->id, &theirs, 1, e);
+    return link_send(t, &(struct supervisor_request){.op = SUP_FILES}, theirs, e);
+}
+
+struct files *files_ask(struct task *t, const struct files_request *r, files_answered fn, void *arg, struct err *e)
+{
+    struct files_request request = *r;
+    int pair[2];
+
+    request.version = PROTOCOL_VERSION;
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) < 0) {
+        err_set(e, 503, "no_resources", "cannot ask for files: %s", strerror(errno));
+        return NULL;
+    }
+    struct files *f = xcalloc(1, sizeof(*f));
+    _cleanup_close_ int theirs = pair[1];
+    *f = (struct files){.channel = pair[0], .fn = fn, .arg = arg};
+    f->source = loop_add_fd(t->registry->config.loop, f->channel, EPOLLIN, on_channel, f);
+    if (!f->source || msg_send(f->channel, &request, sizeof(request), NULL, 0) < 0)
+        err_set(e, 503, "no_resources", "cannot ask for files: %s", strerror(errno));
+    else if (ask(t, theirs, e) == 0)
+        return f;
+    files_close(f);
+    return NULL;
+}
+
+void files_commit(struct files *f)
+{
+    struct files_request r = {.version = PROTOCOL_VERSION, .op = FILES_COMMIT};
+
+    msg_send(f->channel, &r, sizeof(r), NULL, 0); /* without a reader it has ended, and the channel tells so */
+}
+
+void files_close(struct files *f)
+{
+    if (!f)
+        return;
+    loop_remove(f->source);
+    close(f->channel);
+    free(f);
+}
