@@ -39,6 +39,7 @@ void execs_list(struct request *q);
 void execs_get(struct request *q);
 void execs_logs(struct request *q);
 void execs_signal(struct request *q);
+void stdin_write(struct request *q);
 void files_read(struct request *q);
 void files_write(struct request *q);
 void files_remove(struct request *q);

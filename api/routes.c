@@ -22,6 +22,7 @@ const struct route api_routes[] = {
      false},
     {"GET", "/v1/tasks/{id}/execs/{eid}/attach", execs_attach, ROLE_OPERATOR, "stdout stderr", false},
     {"POST", "/v1/tasks/{id}/execs/{eid}/signal", execs_signal, ROLE_OPERATOR, "", true},
+    {"PUT", "/v1/tasks/{id}/stdin", stdin_write, ROLE_OPERATOR, "close", BODY_STREAM},
     {"GET", "/v1/tasks/{id}/files", files_read, ROLE_OPERATOR, "limit cursor", false},
     {"GET", "/v1/tasks/{id}/files/{path...}", files_read, ROLE_OPERATOR, "stat format limit cursor", false},
     {"PUT", "/v1/tasks/{id}/files/{path...}", files_write, ROLE_OPERATOR, "mode mkdirs format", BODY_STREAM},

@@ -14,7 +14,6 @@
 enum {
     PATH_MAX_LEN = 4095,
     DESTINATION_MAX = 2048, /* with the root's own path before it, it must still be a path */
-    INPUT_MAX = 16 * 1024 * 1024,
     ITEMS_MAX = 10000,
     MEMORY_MIN = 4,
     DISK_MIN = 4,          /* MiB: less holds no file system */
@@ -163,7 +162,7 @@ static const struct record_field fields[] = {
     {"user", RECORD_STRING, AT(user), RANGE(1, 255)},
     {"env", RECORD_PAIRS, AT(env), ITEMS, .check = spec_check_env},
     {"work_dir", RECORD_STRING, AT(work_dir), RANGE(1, PATH_MAX_LEN), .check = spec_check_path},
-    {"stdin", RECORD_STRING, AT(input), RANGE(0, INPUT_MAX)},
+    {"stdin", RECORD_CUSTOM, AT(input), .codec = &input_codec},
     {"pid_mode", RECORD_ENUM, AT(pid_mode), .names = ns_modes},
     {"ipc_mode", RECORD_ENUM, AT(ipc_mode), .names = ns_modes},
     {"userns_mode", RECORD_ENUM, AT(userns_mode), .names = ns_modes},

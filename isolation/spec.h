@@ -98,6 +98,11 @@ struct network_spec {
     struct records ports; /* struct port_spec; host ports that lead to the task */
 };
 
+struct input_spec { /* "stdin": text, or {"open": true}; neither: /dev/null */
+    char *text;
+    bool open; /* a pipe, into which input comes while the task runs */
+};
+
 struct spec {
     char *command; /* the only required field */
     struct strings args;
@@ -106,7 +111,7 @@ struct spec {
     char *user;          /* "name" or "uid[:gid]", default nobody */
     struct pairs env;
     char *work_dir; /* absolute, inside the chroot, default "/" */
-    char *input;    /* "stdin": text given to the task, or NULL for /dev/null */
+    struct input_spec input;
     enum ns_mode pid_mode, ipc_mode, userns_mode;
     char *hostname; /* default: the first 12 characters of the id */
     struct strings cap_add, cap_drop;

@@ -28,6 +28,7 @@ int spec_check_domain(const char *pointer, const char *text, struct err *e);
 /* An option of resolv.conf(5): "ndots:2". */
 int spec_check_dns_option(const char *pointer, const char *text, struct err *e);
 
+extern const struct record_codec input_codec;        /* spec_input.c: struct input_spec */
 extern const struct record_table network_spec_table; /* spec_network.c: struct network_spec */
 
 #endif

@@ -7,6 +7,8 @@
 void request_receive(struct request *q, struct receiver r)
 {
     q->receiver = r;
+    if (r.patient)
+        q->conn->deadline = -1;
 }
 
 bool receive_wanted(const struct request *q)

@@ -57,6 +57,12 @@ static bool serve(struct supervision *s, const struct supervisor_request *r, int
     case SUP_FILES:
         files_of_running(s, fd, e);
         return false;
+    case SUP_INPUT:
+        input_give(s, fd, e);
+        return false;
+    case SUP_INPUT_END:
+        input_end(s, fd, e);
+        return false;
     default:
         err_set(e, 500, "protocol", "unknown operation %u", r->op);
         return false;
@@ -85,7 +91,7 @@ static void handle(struct supervision *s, struct client *c, const struct supervi
         err_set(&reply.err, 409, "task_ended", "the task has ended");
     else
         changed = serve(s, r, fd, &reply.err);
-    if (r->op == SUP_FILES && reply.err.status && fd >= 0)
+    if ((r->op == SUP_FILES || r->op == SUP_INPUT) && reply.err.status && fd >= 0)
         files_refuse(fd, &reply.err);
     if (changed) /* first, so that who gets the answer sees what it has brought about */
         control_broadcast(s);

@@ -128,8 +128,10 @@ enum supervisor_op {
     SUP_RESTART, /* ends the run as SUP_STOP does, and starts at once */
     SUP_PAUSE,
     SUP_RESUME,
-    SUP_UPDATE, /* fd: memfd with the whole new spec; only what can change while it runs differs */
-    SUP_FILES,  /* fd: a channel, on which a files_request waits and all answers come */
+    SUP_UPDATE,    /* fd: memfd with the whole new spec; only what can change while it runs differs */
+    SUP_FILES,     /* fd: a channel, on which a files_request waits and all answers come */
+    SUP_INPUT,     /* fd: a channel, on which a files_reply with the write end of the task's standard input comes */
+    SUP_INPUT_END, /* fd: that write end; its run's standard input is at its end when the sender has closed it too */
 };
 
 struct supervisor_request {

@@ -7,7 +7,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -42,16 +41,6 @@ static void stdio_close(struct stdio *io)
 }
 #define _cleanup_stdio_ __attribute__((cleanup(stdio_close)))
 
-static int open_input(const char *text)
-{
-    if (!text)
-        return open("/dev/null", O_RDONLY | O_CLOEXEC);
-    _cleanup_close_ int fd = memfd_create("stdin", MFD_CLOEXEC);
-    if (fd < 0 || file_write_all(fd, text, strlen(text)) < 0 || lseek(fd, 0, SEEK_SET) < 0)
-        return -1;
-    return take_fd(&fd);
-}
-
 /* For tests: segments of CLOISTER_SEGMENT_BYTES, in builds with -DCLOISTER_FAULTS=ON only. */
 static int64_t segment_size(const struct spec *s)
 {
@@ -66,7 +55,7 @@ static int64_t segment_size(const struct spec *s)
 static int stdio_open(struct supervision *s, struct stdio *io, struct err *e)
 {
     memset(io, 0xff, sizeof(*io)); /* all -1 */
-    io->in = open_input(s->spec.input);
+    io->in = input_open(s);
     if (io->in < 0 || pipe2(io->out[0], O_CLOEXEC) < 0 || pipe2(io->out[1], O_CLOEXEC) < 0 ||
         pipe2(io->sync, O_CLOEXEC) < 0 || pipe2(io->report, O_CLOEXEC) < 0)
         return err_step(e, "stdio", errno, "cannot make the task's standard streams");
@@ -262,6 +251,7 @@ void supervision_undo(struct supervision *s)
         cgroup_kill(s->args->cgroups, s->args->id, END_KILL_MS);
         cgroup_remove(s->args->cgroups, s->args->id);
     }
+    input_close(s);
     network_teardown(&s->network, &s->spec.network, s->args->policy, s->args->id);
     userns_teardown(&s->userns, s->args->policy);
     for (int i = 0; i < 2; i++) {

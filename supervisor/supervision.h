@@ -38,6 +38,7 @@ struct supervision {
     struct capture capture[2];
     struct capture_order log_order;
     int64_t lost_told_ms; /* CLOCK_BOOTTIME; when status.log_lost was last told in between */
+    int input_fd;         /* write end of the run's standard input while it is open, else -1 */
     bool main_reaped, has_cgroup, has_dirs;
     int wait_status;
     struct loop_source *child_source; /* the watch of signal_fd */
@@ -86,6 +87,15 @@ void lifecycle_updated(struct supervision *s);
 void lifecycle_restart(struct supervision *s, int64_t timeout_ms, struct err *e);
 /* A stop while it waits to be restarted: there is nothing to kill. */
 void lifecycle_give_up(struct supervision *s, const char *reason);
+
+/* input.c */
+/* The read end of the run's standard input (the caller's), or -1 with errno. */
+int input_open(struct supervision *s);
+/* Sends the write end on the channel. 409 when there is none. */
+void input_give(struct supervision *s, int channel, struct err *e);
+/* Closes our side of the pipe that fd, which stays the caller's, is an end of. 409 when it is not this run's. */
+void input_end(struct supervision *s, int fd, struct err *e);
+void input_close(struct supervision *s);
 
 /* update.c: takes over the spec in the memfd, which stays the caller's. 409 and 422 leave all as it was. */
 void supervision_update(struct supervision *s, int spec_fd, struct err *e);

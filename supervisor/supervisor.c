@@ -107,6 +107,7 @@ static void on_end(struct supervision *s)
     s->child_source = NULL;
     if (cgroup_kill(s->args->cgroups, s->args->id, END_KILL_MS) < 0)
         log_error("task %s: processes are left that cannot be killed", s->args->id);
+    input_close(s);
     sessions_end(s);
     for (int i = 0; i < 2; i++) { /* all writers are gone: what the pipe still holds is the last of the output */
         loop_remove(s->capture[i].source);
@@ -243,8 +244,13 @@ _Noreturn void supervisor_main(const struct supervisor_args *given)
 {
     struct cgroup_host cgroups = *given->cgroups;
     struct supervisor_args a = *given;
-    struct supervision s = {
-        .args = &a, .task_dir_fd = -1, .logs_dir_fd = -1, .signal_fd = -1, .disk = DISK_INIT, .userns = USERNS_INIT};
+    struct supervision s = {.args = &a,
+                            .task_dir_fd = -1,
+                            .logs_dir_fd = -1,
+                            .signal_fd = -1,
+                            .input_fd = -1,
+                            .disk = DISK_INIT,
+                            .userns = USERNS_INIT};
     struct err e = {0};
 
     setsid();

@@ -43,7 +43,7 @@ static void on_channel(void *arg, uint32_t events)
     f->fn(f->arg, &r, nfds > 0 ? fds[0] : -1);
 }
 
-static int ask(struct task *t, int theirs, struct err *e)
+static int ask_files(struct task *t, int theirs, struct err *e)
 {
     if (t->state == TASK_PENDING)
         return err_set(e, 409, "task_not_running", "the task waits for room");
@@ -52,12 +52,17 @@ static int ask(struct task *t, int theirs, struct err *e)
     return link_send(t, &(struct supervisor_request){.op = SUP_FILES}, theirs, e);
 }
 
-struct files *files_ask(struct task *t, const struct files_request *r, files_answered fn, void *arg, struct err *e)
+static int ask_input(struct task *t, int theirs, struct err *e)
 {
-    struct files_request request = *r;
+    return link_send(t, &(struct supervisor_request){.op = SUP_INPUT}, theirs, e);
+}
+
+/* Hands one end of a channel, on which r (when it is not NULL) waits, to ask. */
+static struct files *start(struct task *t, const struct files_request *r, int (*ask)(struct task *, int, struct err *),
+                           files_answered fn, void *arg, struct err *e)
+{
     int pair[2];
 
-    request.version = PROTOCOL_VERSION;
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) < 0) {
         err_set(e, 503, "no_resources", "cannot ask for files: %s", strerror(errno));
         return NULL;
@@ -66,12 +71,30 @@ struct files *files_ask(struct task *t, const struct files_request *r, files_ans
     _cleanup_close_ int theirs = pair[1];
     *f = (struct files){.channel = pair[0], .fn = fn, .arg = arg};
     f->source = loop_add_fd(t->registry->config.loop, f->channel, EPOLLIN, on_channel, f);
-    if (!f->source || msg_send(f->channel, &request, sizeof(request), NULL, 0) < 0)
+    if (!f->source || (r && msg_send(f->channel, r, sizeof(*r), NULL, 0) < 0))
         err_set(e, 503, "no_resources", "cannot ask for files: %s", strerror(errno));
     else if (ask(t, theirs, e) == 0)
         return f;
     files_close(f);
     return NULL;
+}
+
+struct files *files_ask(struct task *t, const struct files_request *r, files_answered fn, void *arg, struct err *e)
+{
+    struct files_request request = *r;
+
+    request.version = PROTOCOL_VERSION;
+    return start(t, &request, ask_files, fn, arg, e);
+}
+
+struct files *files_ask_input(struct task *t, files_answered fn, void *arg, struct err *e)
+{
+    return start(t, NULL, ask_input, fn, arg, e);
+}
+
+void files_end_input(struct task *t, int fd, registry_done done, void *arg)
+{
+    link_request(t, &(struct supervisor_request){.op = SUP_INPUT_END}, fd, done, arg);
 }
 
 void files_commit(struct files *f)

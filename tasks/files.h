@@ -14,6 +14,10 @@ typedef void (*files_answered)(void *arg, const struct files_reply *r, int fd);
 
 /* Asks; never answered before the return. NULL with e: 409 when the task has not started, 503. */
 struct files *files_ask(struct task *t, const struct files_request *r, files_answered fn, void *arg, struct err *e);
+/* Asks a live task's supervisor for the write end of its standard input; the one answer is that, or 409. */
+struct files *files_ask_input(struct task *t, files_answered fn, void *arg, struct err *e);
+/* The standard input that fd (the caller's, who then closes it) leads to is at its end; done as in registry_signal. */
+void files_end_input(struct task *t, int fd, registry_done done, void *arg);
 /* All of FILES_PUT is written. */
 void files_commit(struct files *f);
 /* What has not been committed is dropped. NULL is allowed. */

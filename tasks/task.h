@@ -37,6 +37,7 @@ struct task {
     bool collect;           /* by registry_gc */
     bool collected;         /* its removal is the garbage collection's */
     int64_t gc_retry_at_ms; /* CLOCK_BOOTTIME; after a removal that failed */
+    bool feeding;           /* somebody writes into its standard input */
     /* private to the registry */
     struct registry *registry;
     struct link *link;

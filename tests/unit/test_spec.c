@@ -29,7 +29,8 @@ static void test_defaults(void **state)
     assert_string_equal(s.name, "my_prog");
     assert_string_equal(s.user, "nobody");
     assert_string_equal(s.work_dir, "/");
-    assert_null(s.input);
+    assert_null(s.input.text);
+    assert_false(s.input.open);
     assert_null(s.hostname);
     assert_true(s.no_new_privs);
     assert_int_equal(s.pid_mode, NS_DEFAULT);
@@ -71,6 +72,7 @@ static void test_round_trip(void **state)
         "\"host_ip\":\"0.0.0.0\",\"protocol\":\"udp\"}]}}",
         "{\"command\":\"a\",\"kill_signal\":9,\"kill_timeout\":0}",
         "{\"command\":\"a\",\"kill_timeout\":86400}",
+        "{\"command\":\"a\",\"stdin\":{\"open\":true}}",
         "{\"command\":\"a\",\"chroot\":\"debian\",\"root\":\"copy\",\"volume_mounts\":[{\"volume\":\"v\","
         "\"destination\":\"/v\"},{\"volume\":\"w\",\"destination\":\"/w\",\"read_only\":true,"
         "\"propagation_mode\":\"bidirectional\"}]}",
@@ -90,7 +92,8 @@ static void test_round_trip(void **state)
         assert_int_equal(s.resources.memory_max, t.resources.memory_max);
         assert_int_equal(s.pid_mode, t.pid_mode);
         assert_int_equal(s.no_new_privs, t.no_new_privs);
-        assert_int_equal(s.input != NULL, t.input != NULL);
+        assert_int_equal(s.input.text != NULL, t.input.text != NULL);
+        assert_int_equal(s.input.open, t.input.open);
         assert_int_equal(s.env.n, t.env.n);
     }
 }
@@ -102,6 +105,10 @@ static void test_rejects(void **state)
         const char *fields, *pointer, *detail; /* detail: a part of it */
     } cases[] = {
         {"\"command\":\"\"", "/command", "empty"},
+        {"\"command\":\"a\",\"stdin\":5", "/stdin", "expected string or object, got number"},
+        {"\"command\":\"a\",\"stdin\":{}", "/stdin/open", "required"},
+        {"\"command\":\"a\",\"stdin\":{\"open\":1}", "/stdin/open", "expected boolean"},
+        {"\"command\":\"a\",\"stdin\":{\"open\":true,\"x\":1}", "/stdin/x", "unknown"},
         {"\"command\":3", "/command", "expected string, got number"},
         {"\"args\":[]", "/command", "required"},
         {"\"command\":\"a\",\"x\":1", "/x", "unknown"},
