@@ -15,12 +15,13 @@
 #include <sys/statfs.h>
 #include <sys/vfs.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/buf.h"
 #include "base/cleanup.h"
 
-enum { LOOP_TRIES = 64, MIB_SHIFT = 20 };
+enum { LOCK_TRIES = 200, LOOP_TRIES = 64, MIB_SHIFT = 20 };
 
 static const char MKE2FS[] = "/sbin/mke2fs";
 
@@ -127,7 +128,10 @@ int disk_look(const char *task_dir, struct err *e)
 
     if (backing < 0)
         return err_step(e, "disk", errno, "cannot open the image");
-    if (flock(backing, LOCK_SH | LOCK_NB) < 0)
+    int rc, tries = LOCK_TRIES; /* the loop device goes a moment after its last user */
+    while ((rc = flock(backing, LOCK_SH | LOCK_NB)) < 0 && errno == EWOULDBLOCK && --tries > 0)
+        nanosleep(&(struct timespec){.tv_nsec = 10000000}, NULL);
+    if (rc < 0)
         return err_set(e, 409, "disk_in_use", "the task's disk is still in use");
     _cleanup_close_ int loop = open_loop(backing, O_RDONLY, device);
     if (loop < 0 || unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||

@@ -152,19 +152,12 @@ static int find_ended(const struct files_job *job, const char *id, char *dir, si
     return 0;
 }
 
-void files_of_ended(const struct launcher *l, const char *id, int channel)
+_Noreturn void files_of_ended(const struct launcher *l, const char *id, int channel)
 {
     struct files_job job = {.channel = channel}; /* nobody of the task is left: what is made is root's */
     struct err e = {0};
     char dir[300];
-    pid_t pid = fork();
 
-    if (pid < 0) {
-        err_set(&e, 503, "no_resources", "cannot fork: %s", strerror(errno));
-        files_refuse(channel, &e);
-    }
-    if (pid != 0)
-        return;
     prctl(PR_SET_NAME, "cloister-files");
     task_dir_path(l->policy, id, dir, sizeof(dir));
     if (receive(&job, &e) == 0)

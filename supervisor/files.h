@@ -10,7 +10,8 @@
 
 /* Forks the process, which has the request's channel; the channel stays the caller's. */
 void files_of_running(struct supervision *s, int channel, struct err *e);
-void files_of_ended(const struct launcher *l, const char *id, int channel);
+/* The same, in a process that the launcher has forked for it. */
+_Noreturn void files_of_ended(const struct launcher *l, const char *id, int channel);
 /* Answers with e on the channel. */
 void files_refuse(int channel, const struct err *e);
 

@@ -218,13 +218,19 @@ pid_t clear_task(struct launcher *l, const struct launcher_request *r, int reply
 void task_files(struct launcher *l, const char *id, int channel)
 {
     struct err e = {0};
+    pid_t pid = fork();
 
-    if (!supervisor_lives(l->policy, id)) {
-        files_of_ended(l, id, channel);
+    if (pid > 0)
         return;
-    }
-    err_set(&e, 503, "task_ending", "the task's supervisor has not left yet");
+    if (pid < 0)
+        err_set(&e, 503, "no_resources", "cannot fork: %s", strerror(errno));
+    else if (await_supervisor(l->policy, id) == 0)
+        files_of_ended(l, id, channel);
+    else
+        err_set(&e, 503, "task_ending", "the task's supervisor has not left yet");
     files_refuse(channel, &e);
+    if (pid == 0)
+        _exit(0);
 }
 
 static void clear_leftover(void *arg, const char *id)
