@@ -197,8 +197,8 @@ void link_request(struct task *t, struct supervisor_request *q, int fd, registry
 
 int link_send(struct task *t, struct supervisor_request *q, int fd, struct err *e)
 {
-    q->version = PROTOCOL_VERSION;
-    return send_request(t, q, sizeof(*q), &fd, 1, e);
+    q->head = message_head(MSG_SUPERVISOR_REQUEST);
+    return send_request(t, &q->head, &fd, 1, e);
 }
 
 int link_send_session(struct task *t, struct session_request *q, const int *fds, size_t n, struct err *e)
