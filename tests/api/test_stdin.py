@@ -207,8 +207,8 @@ def test_the_servers_death_is_no_end(own_daemon):
     os.kill(server, signal.SIGKILL)
     with pytest.raises((OSError, http.client.HTTPException)):
         connection.getresponse()
-    wait_until(lambda: "cloister-server" in d.children().values() and d.server_pid() != server and d.ready(), 20,
-               "the next server")
+    wait_until(lambda: any(name == "cloister-server" and pid != server for pid, name in d.children().items()) and
+               d.ready(), 20, "the next server")
     assert d.task(task["id"])["state"] == "running"
     assert put(d, task, b"after\n", "?close=true").status == 204
     d.wait_ended(task["id"])
