@@ -155,12 +155,14 @@ static int each(struct entry *c, const char *step, const char *const *paths, int
     return 0;
 }
 
+/* kpage*: what every page of the host is used for; the mode lets a task's root read it. */
 int step_proc(struct entry *c, struct err *e)
 {
     static const char *const hidden[] = {
-        "proc/kcore", "proc/keys", "proc/latency_stats", "proc/timer_list",  "proc/sched_debug",
-        "proc/scsi",  "proc/acpi", "proc/interrupts",    "proc/timer_stats", "proc/asound",
-        NULL,
+        "proc/kcore",       "proc/keys",   "proc/latency_stats", "proc/timer_list",
+        "proc/sched_debug", "proc/scsi",   "proc/acpi",          "proc/interrupts",
+        "proc/timer_stats", "proc/asound", "proc/kpagecount",    "proc/kpageflags",
+        "proc/kpagecgroup", NULL,
     };
     static const char *const fixed[] = {"proc/bus", "proc/fs", "proc/irq", "proc/sys", "proc/sysrq-trigger", NULL};
 

@@ -97,6 +97,17 @@ static int step_mount_propagation(struct entry *c, struct err *e)
     return 0;
 }
 
+/* The task is in its groups by now: they become the root of what it sees of each hierarchy, so that it neither learns
+ * the host's paths nor, should it mount one, finds files of a hierarchy's root such as release_agent
+ * (cgroup_namespaces(7)). EINVAL: a kernel without them. */
+static int step_cgroup_namespace(struct entry *c, struct err *e)
+{
+    (void)c;
+    if (unshare(CLONE_NEWCGROUP) < 0 && errno != EINVAL)
+        return err_step(e, "cgroup_namespace", errno, "unshare");
+    return 0;
+}
+
 size_t sandbox_hostname(const struct sandbox *b, const char **name)
 {
     *name = b->spec->hostname ? b->spec->hostname : b->id;
@@ -218,6 +229,7 @@ int step_close_fds(struct entry *c, struct err *e)
 static const struct step steps[] = {
     {"close_fds", step_close_fds}, /* first: no later step may reach an fd of ours */
     {"network", step_network},     /* before sysfs, which shows the namespace of who mounts it */
+    {"cgroup_namespace", step_cgroup_namespace},
     {"mount_propagation", step_mount_propagation},
     {"fsuid", step_fsuid}, /* before anything is made: what is made belongs to the task's root */
     {"rootfs", step_rootfs},

@@ -4,6 +4,7 @@
  * machine or libseccomp does not have are passed over. docs/seccomp.md publishes the list; a test compares. */
 #include <errno.h>
 #include <linux/capability.h>
+#include <linux/netlink.h>
 #include <sched.h>
 #include <sys/ioctl.h>
 #include <sys/personality.h>
@@ -41,6 +42,18 @@
 #define FAMILY_WITH(set, f)                                                                                            \
     {                                                                                                                  \
         ALLOW_IF("socket", OP_EQ, f, 0), .caps = (set)                                                                 \
+    }
+/* A protocol of AF_NETLINK, the third argument of socket(2). */
+#define NETLINK(set, protocol)                                                                                         \
+    {                                                                                                                  \
+        .names = NAMES("socket"), .action = ACTION_ALLOW, .nargs = 2, .caps = (set),                                   \
+        .args = (const struct seccomp_arg[])                                                                           \
+        {                                                                                                              \
+            {0, OP_EQ, AF_NETLINK, 0},                                                                                 \
+            {                                                                                                          \
+                2, OP_EQ, protocol, 0                                                                                  \
+            }                                                                                                          \
+        }                                                                                                              \
     }
 #define PERSONALITY(p)                                                                                                 \
     {                                                                                                                  \
@@ -122,7 +135,14 @@ static const struct seccomp_rule rules[] = {
     FAMILY(AF_UNIX),
     FAMILY(AF_INET),
     FAMILY(AF_INET6),
-    FAMILY(AF_NETLINK),
+    NETLINK(0, NETLINK_ROUTE),
+    NETLINK(0, NETLINK_SOCK_DIAG),
+    NETLINK(0, NETLINK_AUDIT),
+    NETLINK(0, NETLINK_KOBJECT_UEVENT),
+    NETLINK(0, NETLINK_GENERIC),
+    /* Packet filters and IPsec have been the way to many exploits, and are of use to an administrator alone. */
+    NETLINK(CAP(NET_ADMIN), NETLINK_NETFILTER),
+    NETLINK(CAP(NET_ADMIN), NETLINK_XFRM),
     FAMILY_WITH(CAP(NET_RAW), AF_PACKET),
     FAMILY_WITH(CAP(NET_ADMIN), AF_KEY),
     {ALLOW_IF("socketpair", OP_EQ, AF_UNIX, 0)},
