@@ -157,8 +157,8 @@ passes("perf_event_open", 298, (ctypes.c_uint * 32)(1, 128), -1, 0, -1, 0, power
 passes("userfaultfd", 323, 1)
 passes("io_uring_setup", 425, 1, (ctypes.c_char * 256)())
 passes("open_by_handle_at", 304, AT_FDCWD, (ctypes.c_uint * 6)(8, 1, 2, 0), 0, power="dac_read_search")
-passes("keyctl", 250, 0, -3, 0)
-passes("add_key", 248, b"user", b"cloister-test", b"x", 1, -3)
+passes("keyctl", 250, 0, -1, 1)  # -1: of this thread, gone with it
+passes("add_key", 248, b"user", b"cloister-test", b"x", 1, -1)
 passes("request_key", 249, b"user", b"cloister-test", 0, 0)
 passes("kexec_load", 246, 0, JUNK, 0, JUNK)
 passes("init_module", 175, 0, 0, 0, power="sys_module")
