@@ -41,7 +41,9 @@ points = {
     'umask': umask == 0o022, 'oom_score_adj': int(open('/proc/self/oom_score_adj').read()) >= 0,
     # namespaces
     'few processes': len([p for p in os.listdir('/proc') if p.isdigit()]) <= 5,
-    'few mounts': len(mounts) < 60, 'no path of the host in the mounts': not [m for m in mounts if 'cloister' in m],
+    'few mounts': len(mounts) < 60, # of its own directories, which are bind mounts, the kernel tells the path on the host
+    'no path of the host in the mounts but its own': not [
+        m for m in mounts if 'cloister' in m and os.environ['NOMAD_ALLOC_ID'] not in m],
     'place in the hierarchies hidden': all(l.split(':', 2)[2] == '/' for l in open('/proc/self/cgroup').read().splitlines()),
     'no hierarchy': not [m for m in mounts if ' - cgroup' in m],
     'sysfs is read-only': [m for m in mounts if ' - sysfs ' in m and ' ro,' in m] != [],
