@@ -16,7 +16,7 @@
 
 /* POLL_MS is for a log that cannot be watched (yet); HOLD_MS how long a part of a character waits for the rest;
  * SEARCH_MS how long one turn may search for the begin; FILL bytes of records are made at once. */
-enum { POLL_MS = 200, HOLD_MS = 500, SEARCH_MS = 2, FILL = 16384 };
+enum { POLL_MS = 200, HOLD_MS = 500, SEARCH_MS = 2, FILL = 8192 };
 
 struct log_reply { /* what one client has been promised; nothing grows with how slow it is */
     struct request *q;
@@ -213,6 +213,7 @@ static ssize_t on_read(void *arg, char *out, size_t cap)
         return -1;
     if (!f->watcher)
         wake_after(f, POLL_MS);
+    buf_free(&f->feed.out); /* who waits holds no buffer */
     return 0;
 }
 
