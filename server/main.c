@@ -16,6 +16,7 @@
 #include "server/activation.h"
 #include "server/auth.h"
 #include "server/config.h"
+#include "server/self_seal.h"
 #include "server/setup.h"
 #include "supervisor/launcher.h"
 #include "tasks/store.h"
@@ -314,6 +315,11 @@ int main(int argc, char **argv)
     if (check_only) {
         puts("the configuration is valid");
         return 0;
+    }
+    /* Only root has what could be misused: an ordinary user's daemon runs no tasks. */
+    if (geteuid() == 0 && self_seal(argv, &e) < 0) {
+        fprintf(stderr, "cloisterd: %s\n", e.detail);
+        return 1;
     }
     return run(&d);
 }

@@ -1,5 +1,6 @@
 """Ways out through what a task is given: its root, what it shares with other tasks, and the daemon's own files. As in
 test_escape.py, each attempt has a control in which it works."""
+import fcntl
 import hashlib
 import json
 import os
@@ -346,6 +347,26 @@ def test_what_could_be_a_path_is_no_name_and_no_id(trapped, name):
     trapped.assert_as_before(before)
 
 
+def test_we_run_from_a_sealed_copy(trapped):
+    """Whoever gets at the program that our processes run has a copy that nobody can change, not the installed file."""
+    task = trapped.start_task("/bin/sleep", "60")
+    installed = os.stat(BINARY)
+    processes = [trapped.process.pid, *trapped.children()]
+    assert "cloister-task" in trapped.children().values()
+    for pid in processes:
+        fd = os.open(f"/proc/{pid}/exe", os.O_RDONLY)
+        assert fcntl.fcntl(fd, fcntl.F_GET_SEALS) & 0xf == 0xf  # F_SEAL_SEAL, SHRINK, GROW, WRITE
+        assert (os.fstat(fd).st_dev, os.fstat(fd).st_ino) != (installed.st_dev, installed.st_ino)
+        os.close(fd)
+        with pytest.raises(OSError):
+            os.open(f"/proc/{pid}/exe", os.O_WRONLY)
+    fd = os.open(BINARY, os.O_RDONLY)
+    with pytest.raises(OSError):  # the control: a file has no seals
+        fcntl.fcntl(fd, fcntl.F_GET_SEALS)
+    os.close(fd)
+    assert trapped.request("DELETE", f"/v1/tasks/{task['id']}?force=true").status == 204
+
+
 OPEN_PROGRAMS = """
 import os, sys
 seen, own = set(), os.readlink('/proc/self/exe')
@@ -366,7 +387,7 @@ print(sorted(x for x in seen if 'cloister' in x))
 def test_our_program_is_never_written_by_root_either(trapped, trick):
     """CVE-2019-5736, with all capabilities but the one over other processes; test_exec.py has nobody's case. A script
     whose interpreter is /proc/self/exe makes a session execute our program in the task: there it can be opened, but is
-    busy (ETXTBSY) for as long as the task's supervisor lives. Otherwise it is not even seen."""
+    a sealed copy, and busy (ETXTBSY) for as long as the task's supervisor lives. Otherwise it is not even seen."""
     held = set(trapped.get("/v1/attributes/caps.held").body.decode().strip().split(","))
     digest = hashlib.sha256(pathlib.Path(BINARY).read_bytes()).digest()
     task = trapped.start_task(PYTHON, "-c", OPEN_PROGRAMS, user="0", cap_drop=["all"],
