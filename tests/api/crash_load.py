@@ -212,13 +212,16 @@ class Load:
 
 
 def processes(binary):
-    """pid -> (name, parent) of all that run this file, zombies left out."""
+    """pid -> (name, parent) of all that were started as this program, zombies left out. They run a sealed copy of it."""
+    name_of = str(binary).encode()
     found = {}
     for entry in pathlib.Path("/proc").iterdir():
         if not entry.name.isdigit():
             continue
         try:
-            if (entry / "exe").readlink() == binary:
+            exe = (entry / "exe").readlink()
+            copied = str(exe).startswith("/memfd:cloisterd ")
+            if exe == binary or copied and (entry / "cmdline").read_bytes().split(b"\0")[0] == name_of:
                 text = (entry / "stat").read_text()
                 name, rest = text[text.index("(") + 1:].rsplit(")", 1)
                 if rest.split()[0] not in "ZX":
