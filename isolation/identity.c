@@ -31,6 +31,17 @@ static bool parse_id(const char *text, size_t len, uint32_t *id)
     return true;
 }
 
+void identity_preload(void)
+{
+    gid_t groups[IDENTITY_GROUPS_MAX];
+    char text[PASSWD_BUF];
+    struct passwd pw, *found;
+    int n = IDENTITY_GROUPS_MAX;
+
+    getpwuid_r(UINT32_MAX - 1, &pw, text, sizeof(text), &found); /* nobody's: every module is asked */
+    getgrouplist("nobody", GID_NOGROUP, groups, &n);
+}
+
 static int denied(struct err *e, const char *why, const char *user)
 {
     err_set(e, 403, "user_denied", "%s: \"%.64s\"", why, user);

@@ -21,6 +21,8 @@ struct identity {
  * Unknown: 422 /user. In the deny list, a denied id (uid, gid or any supplementary group), or the server's own uid or
  * gid: 403 code "user_denied", pointer /user. */
 int identity_resolve(const char *user, const struct policy *p, struct identity *id, struct err *e);
+/* Loads the modules that nsswitch.conf(5) names: processes that are forked later have them. */
+void identity_preload(void);
 /* In the child: setgroups and setresgid, read back. Step "groups". The uid is set by caps_apply. */
 int identity_apply_groups(const struct identity *id, struct err *e);
 

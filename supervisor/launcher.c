@@ -309,6 +309,7 @@ static int init(struct running *r)
         log_error("%s: %s", e.step, e.detail);
         return -1;
     }
+    identity_preload();
     r->l->template_fd = sandbox_template_open(r->l->policy, &e);
     if (r->l->template_fd < 0)
         log_warn("%s: %s; each task puts its read-only root together", e.step, e.detail);
