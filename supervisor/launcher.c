@@ -18,6 +18,7 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/file.h"
+#include "base/footprint.h"
 #include "base/log.h"
 #include "base/loop.h"
 #include "base/msg.h"
@@ -314,6 +315,7 @@ static int init(struct running *r)
     if (r->l->template_fd < 0)
         log_warn("%s: %s; each task puts its read-only root together", e.step, e.detail);
     clear_leftovers(r->l);
+    footprint_close_gaps();
     return 0;
 }
 

@@ -2,7 +2,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -16,6 +15,7 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/file.h"
+#include "base/footprint.h"
 #include "base/log.h"
 #include "supervisor/launcher.h"
 #include "supervisor/record.h"
@@ -187,7 +187,7 @@ static void on_stderr(void *arg, uint32_t events)
 static void on_trim(void *arg, uint32_t events)
 {
     (void)arg, (void)events;
-    malloc_trim(0); /* what the start needed goes back: a waiting supervisor stays small */
+    footprint_trim(); /* what the start needed goes back: a waiting supervisor stays small */
 }
 
 static int init(struct supervision *s, struct err *e)

@@ -149,6 +149,11 @@ class Daemon:
     def server_pid(self):
         return next(pid for pid, name in self.children().items() if name == "cloister-server")
 
+    def assert_server_is_small(self, pid=None):
+        """The server has never held what it passed on. The sanitizer's build keeps what was freed in quarantine."""
+        status = pathlib.Path(f"/proc/{pid or self.server_pid()}/status").read_text()
+        assert "asan" in str(self.binary) or int(re.search(r"VmHWM:\s+(\d+)", status)[1]) < 64 << 10, status
+
     def parents(self):
         """Our own group in each hierarchy; those of others may come and go meanwhile."""
         return [*CGROUP_ROOT.glob(self.parent), *CGROUP_ROOT.glob(f"*/{self.parent}")]

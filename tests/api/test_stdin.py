@@ -114,8 +114,7 @@ def test_a_task_that_does_not_read_stops_its_client_alone(daemon):
     assert connection.getresponse().status == 204
     daemon.wait_ended(task["id"])
     assert int(logs(daemon, task)) == 20 << 20
-    high = next(x for x in open(f"/proc/{daemon.server_pid()}/status") if x.startswith("VmHWM"))
-    assert int(high.split()[1]) < 64 << 10, high
+    daemon.assert_server_is_small()
     remove(daemon, task)
 
 
