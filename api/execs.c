@@ -7,7 +7,6 @@
 #include "api/common.h"
 #include "base/buf.h"
 #include "base/cleanup.h"
-#include "base/clock.h"
 #include "base/record.h"
 #include "base/signals.h"
 
@@ -31,14 +30,6 @@ struct json *exec_exit_view(const struct session_status *s)
     return j;
 }
 
-static void set_time(struct json *j, const char *key, int64_t ns)
-{
-    char text[CLOCK_TEXT];
-
-    clock_format(ns, text);
-    json_set_string(j, key, ns > 0 ? text : NULL);
-}
-
 struct json *exec_view(const struct task *t, const struct session_status *s)
 {
     _cleanup_json_ struct json *spec = exec_read_spec(t, s->id);
@@ -56,8 +47,8 @@ struct json *exec_view(const struct task *t, const struct session_status *s)
     json_set_string(j, "user", known.user ? known.user : t->spec.user);
     json_set_bool(j, "tty", s->tty);
     json_set_string(j, "state", exec_state_name(s->state));
-    set_time(j, "started_at", s->started_at);
-    set_time(j, "finished_at", s->finished_at);
+    json_set_time(j, "started_at", s->started_at);
+    json_set_time(j, "finished_at", s->finished_at);
     json_set(j, "exit", exec_exit_view(s));
     json_set_bool(j, "timed_out", s->timed_out);
     return j;

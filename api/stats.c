@@ -128,7 +128,6 @@ static struct json *stats_view(struct registry *r, const struct task *t, bool pr
     const struct cgroup_host *h = registry_cgroups(r);
     struct json *j = json_object();
     struct cgroup_stat s;
-    char now[CLOCK_TEXT];
     bool ended = task_ended(t) || t->state == TASK_RESTARTING;
 
     memset(&s, 0xff, sizeof(s)); /* -1 in every number: not known */
@@ -136,8 +135,7 @@ static struct json *stats_view(struct registry *r, const struct task *t, bool pr
         cgroup_stat(h, t->id, &s);
     else if (t->status.exit.finished_at > 0 && t->state != TASK_LOST)
         s.usage = t->status.exit.usage;
-    clock_format(clock_real_ns(), now);
-    json_set_string(j, "time", now);
+    json_set_time(j, "time", clock_real_ns());
     json_set_string(j, "state", task_state_name(t->state));
     json_set_bool(j, "final", task_ended(t));
     put_numbers(j, &s);

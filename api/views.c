@@ -1,16 +1,6 @@
 /* A task as JSON. */
 #include "api/api.h"
-#include "base/clock.h"
-#include "base/signals.h"
 #include "isolation/disk.h"
-
-static void set_time(struct json *j, const char *key, int64_t ns)
-{
-    char text[CLOCK_TEXT];
-
-    clock_format(ns, text);
-    json_set_string(j, key, ns > 0 ? text : NULL);
-}
 
 static void set_known(struct json *j, const char *key, int64_t v)
 {
@@ -35,17 +25,10 @@ static struct json *usage_view(const struct cgroup_usage *u)
 
 static struct json *exit_view(const struct task *t)
 {
-    const struct exit_info *x = &t->status.exit;
-    struct json *j = json_object();
+    struct json *j = task_exit_json(t);
 
-    json_set(j, "code", x->code < 0 ? json_new_null() : json_new_int(x->code));
-    json_set_string(j, "signal", x->signum > 0 ? signal_name(x->signum) : NULL);
-    json_set_bool(j, "oom_killed", x->oom_killed);
-    json_set_string(j, "reason", x->reason);
-    set_time(j, "started_at", x->started_at);
-    set_time(j, "finished_at", x->finished_at);
     if (t->state != TASK_LOST)
-        json_set(j, "usage", usage_view(&x->usage));
+        json_set(j, "usage", usage_view(&t->status.exit.usage));
     return j;
 }
 
@@ -91,8 +74,8 @@ struct json *task_view(const struct task *t)
     json_set_string(j, "name", t->spec.name);
     json_set_string(j, "state", task_state_name(t->state));
     json_set_int(j, "version", t->version);
-    set_time(j, "created_at", t->created_at);
-    set_time(j, "started_at", t->status.started_at);
+    json_set_time(j, "created_at", t->created_at);
+    json_set_time(j, "started_at", t->status.started_at);
     json_set(j, "pid", runs ? json_new_int(t->status.pid) : json_new_null());
     if (t->state == TASK_EXITED || t->state == TASK_LOST)
         json_set(j, "exit", exit_view(t));
@@ -108,7 +91,7 @@ struct json *task_view(const struct task *t)
     }
     json_set_int(j, "log_bytes_lost", (int64_t)t->status.log_lost);
     if (t->state == TASK_RESTARTING)
-        set_time(j, "next_start_at", t->status.next_start_at);
+        json_set_time(j, "next_start_at", t->status.next_start_at);
     if (t->status.waits_for[0])
         json_set_string(j, "waits_for", t->status.waits_for);
     if (t->state == TASK_FAILED)

@@ -6,6 +6,12 @@
 
 #include "base/utf8.h"
 
+void err_terminate(struct err *e)
+{
+    e->code[sizeof(e->code) - 1] = e->step[sizeof(e->step) - 1] = '\0';
+    e->pointer[sizeof(e->pointer) - 1] = e->detail[sizeof(e->detail) - 1] = '\0';
+}
+
 const char *err_errno_name(int errnum)
 {
     const char *name = strerrorname_np(errnum);

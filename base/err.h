@@ -18,6 +18,8 @@ int err_set(struct err *e, int status, const char *code, const char *fmt, ...) _
 int err_field(struct err *e, const char *pointer, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 /* An isolation step failed with errnum: status 500, code "isolation_failed"; ": ENAME" is appended to the detail. */
 int err_step(struct err *e, const char *step, int errnum, const char *fmt, ...) __attribute__((format(printf, 4, 5)));
+/* One that another process has sent: its texts are made to have an end. */
+void err_terminate(struct err *e);
 /* The symbolic name of an errno ("ENOENT"); "E?" when unknown. Static storage. */
 const char *err_errno_name(int errnum);
 

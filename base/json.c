@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
+
 /* struct json is cJSON under another name, so that no other file depends on the library. */
 static cJSON *in(const struct json *j)
 {
@@ -204,6 +206,14 @@ void json_push(struct json *array, struct json *v)
 void json_set_string(struct json *object, const char *key, const char *v)
 {
     json_set(object, key, json_new_string(v));
+}
+
+void json_set_time(struct json *object, const char *key, int64_t ns)
+{
+    char text[CLOCK_TEXT];
+
+    clock_format(ns, text);
+    json_set_string(object, key, ns > 0 ? text : NULL);
 }
 
 void json_set_int(struct json *object, const char *key, int64_t v)

@@ -47,6 +47,8 @@ void json_set(struct json *object, const char *key, struct json *v);
 void json_push(struct json *array, struct json *v);
 /* Shorthands for json_set(object, key, json_new_*(v)). A NULL string becomes null. */
 void json_set_string(struct json *object, const char *key, const char *v);
+/* A time of CLOCK_REALTIME in ns as clock_format writes it; null for one that is not known (0). */
+void json_set_time(struct json *object, const char *key, int64_t ns);
 void json_set_int(struct json *object, const char *key, int64_t v);
 void json_set_bool(struct json *object, const char *key, bool v);
 struct json *json_dup(const struct json *j); /* deep; caller frees */

@@ -224,8 +224,7 @@ static void started(struct session *x)
 /* An err from a process that the task could have taken over. */
 static void make_safe(struct err *e)
 {
-    e->code[sizeof(e->code) - 1] = e->step[sizeof(e->step) - 1] = '\0';
-    e->pointer[sizeof(e->pointer) - 1] = e->detail[sizeof(e->detail) - 1] = '\0';
+    err_terminate(e);
     if (e->status < 400 || e->status > 599)
         err_step(e, "launch", EPROTO, "a failure without a status");
 }

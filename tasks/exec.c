@@ -45,12 +45,12 @@ static bool accept_status(struct session_status *s, const char *id)
 {
     if (strncmp(s->id, id, sizeof(s->id)) != 0)
         return false;
-    s->err.code[sizeof(s->err.code) - 1] = s->err.step[sizeof(s->err.step) - 1] = '\0';
-    s->err.pointer[sizeof(s->err.pointer) - 1] = s->err.detail[sizeof(s->err.detail) - 1] = '\0';
+    err_terminate(&s->err);
     return true;
 }
 
-int exec_read(const struct task *t, const char *id, struct session_status *s)
+/* 0 with the last that the supervisor has recorded, or -1 with errno. */
+static int read_record(const struct task *t, const char *id, struct session_status *s)
 {
     _cleanup_free_ char *data = NULL;
     char path[512];
@@ -68,6 +68,13 @@ int exec_read(const struct task *t, const char *id, struct session_status *s)
         errno = EBADMSG;
         return -1;
     }
+    return 0;
+}
+
+int exec_read(const struct task *t, const char *id, struct session_status *s)
+{
+    if (read_record(t, id, s) < 0)
+        return -1;
     if (task_ended(t) && s->state != SESSION_EXITED)
         s->state = SESSION_LOST;
     return 0;
@@ -125,16 +132,16 @@ static void disconnect(struct exec *x)
     x->input = -1;
 }
 
-/* The supervisor has left without telling the end, or could not: the record knows, or nobody does. */
+/* The supervisor has left without telling the end, or could not: the record knows, or nobody does. It is written before
+ * the command can run. */
 static void without_word(struct exec *x)
 {
-    struct session_status s;
-    bool never_ran = x->status.state == SESSION_STARTING;
+    struct session_status s = {.state = x->status.state};
     const struct task *t = registry_find(x->registry, x->task_id);
 
-    if (t && exec_read(t, x->id, &s) == 0 && s.state == SESSION_EXITED) {
+    if (t && read_record(t, x->id, &s) == 0 && s.state == SESSION_EXITED) {
         x->status = s;
-    } else if (never_ran) {
+    } else if (x->status.state == SESSION_STARTING && s.state == SESSION_STARTING) {
         x->status.state = SESSION_FAILED;
         err_set(&x->status.err, 409, "task_not_running", "the task does not run");
     } else {

@@ -38,8 +38,7 @@ static void on_channel(void *arg, uint32_t events)
         r = (struct files_reply){.what = FILES_IS_DONE};
         err_set(&r.err, 503, "files_unavailable", "the access to the task's files has ended without an answer");
     }
-    r.err.code[sizeof(r.err.code) - 1] = r.err.step[sizeof(r.err.step) - 1] = '\0';
-    r.err.pointer[sizeof(r.err.pointer) - 1] = r.err.detail[sizeof(r.err.detail) - 1] = '\0';
+    err_terminate(&r.err);
     f->fn(f->arg, &r, nfds > 0 ? fds[0] : -1);
 }
 

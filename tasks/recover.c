@@ -43,10 +43,7 @@ bool recover_apply(struct task *t, const struct run_status *s)
     t->status.boot_id[sizeof(s->boot_id) - 1] = '\0';
     t->status.exit.reason[sizeof(s->exit.reason) - 1] = '\0';
     t->status.waits_for[sizeof(s->waits_for) - 1] = '\0';
-    t->status.err.code[sizeof(s->err.code) - 1] = '\0';
-    t->status.err.step[sizeof(s->err.step) - 1] = '\0';
-    t->status.err.pointer[sizeof(s->err.pointer) - 1] = '\0';
-    t->status.err.detail[sizeof(s->err.detail) - 1] = '\0';
+    err_terminate(&t->status.err);
     t->state = state_of(s, t->state);
     return true;
 }

@@ -2,6 +2,9 @@
 
 #include <string.h>
 
+#include "base/json.h"
+#include "base/signals.h"
+
 static const char *const NAMES[] = {
     [TASK_PENDING] = "pending",   [TASK_STARTING] = "starting",     [TASK_RUNNING] = "running",
     [TASK_STOPPING] = "stopping", [TASK_EXITED] = "exited",         [TASK_FAILED] = "failed",
@@ -29,4 +32,18 @@ bool task_ended(const struct task *t)
 bool task_live(const struct task *t)
 {
     return !task_ended(t) && t->state != TASK_PENDING;
+}
+
+struct json *task_exit_json(const struct task *t)
+{
+    const struct exit_info *x = &t->status.exit;
+    struct json *j = json_object();
+
+    json_set(j, "code", x->code < 0 ? json_new_null() : json_new_int(x->code));
+    json_set_string(j, "signal", x->signum > 0 ? signal_name(x->signum) : NULL);
+    json_set_bool(j, "oom_killed", x->oom_killed);
+    json_set_string(j, "reason", x->reason);
+    json_set_time(j, "started_at", x->started_at);
+    json_set_time(j, "finished_at", x->finished_at);
+    return j;
 }

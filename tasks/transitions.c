@@ -2,17 +2,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "base/clock.h"
-#include "base/signals.h"
 #include "tasks/registry_internal.h"
-
-static void set_time(struct json *j, const char *key, int64_t ns)
-{
-    char text[CLOCK_TEXT];
-
-    clock_format(ns, text);
-    json_set_string(j, key, ns > 0 ? text : NULL);
-}
 
 static struct json *run_data(const struct task *t)
 {
@@ -23,26 +13,12 @@ static struct json *run_data(const struct task *t)
     return j;
 }
 
-static struct json *exit_data(const struct task *t)
-{
-    const struct exit_info *x = &t->status.exit;
-    struct json *j = json_object();
-
-    json_set(j, "code", x->code < 0 ? json_new_null() : json_new_int(x->code));
-    json_set_string(j, "signal", x->signum > 0 ? signal_name(x->signum) : NULL);
-    json_set_bool(j, "oom_killed", x->oom_killed);
-    json_set_string(j, "reason", x->reason);
-    set_time(j, "started_at", x->started_at);
-    set_time(j, "finished_at", x->finished_at);
-    return j;
-}
-
 static struct json *restart_data(const struct task *t)
 {
-    struct json *j = exit_data(t);
+    struct json *j = task_exit_json(t);
 
     json_set_int(j, "restarts", t->status.restarts);
-    set_time(j, "next_start_at", t->status.next_start_at);
+    json_set_time(j, "next_start_at", t->status.next_start_at);
     return j;
 }
 
@@ -76,10 +52,10 @@ static const struct {
     enum event_type type;
     struct json *(*data)(const struct task *t);
 } entering[TASK_STATES] = {
-    [TASK_PENDING] = {EVENT_TASK_PENDING, no_data},  [TASK_STARTING] = {EVENT_TASK_STARTING, no_data},
-    [TASK_RUNNING] = {EVENT_TASK_RUNNING, run_data}, [TASK_STOPPING] = {EVENT_TASK_STOPPING, no_data},
-    [TASK_EXITED] = {EVENT_TASK_EXITED, exit_data},  [TASK_FAILED] = {EVENT_TASK_FAILED, failure_data},
-    [TASK_LOST] = {EVENT_TASK_LOST, lost_data},      [TASK_RESTARTING] = {EVENT_TASK_RESTARTING, restart_data},
+    [TASK_PENDING] = {EVENT_TASK_PENDING, no_data},      [TASK_STARTING] = {EVENT_TASK_STARTING, no_data},
+    [TASK_RUNNING] = {EVENT_TASK_RUNNING, run_data},     [TASK_STOPPING] = {EVENT_TASK_STOPPING, no_data},
+    [TASK_EXITED] = {EVENT_TASK_EXITED, task_exit_json}, [TASK_FAILED] = {EVENT_TASK_FAILED, failure_data},
+    [TASK_LOST] = {EVENT_TASK_LOST, lost_data},          [TASK_RESTARTING] = {EVENT_TASK_RESTARTING, restart_data},
     [TASK_PAUSED] = {EVENT_TASK_PAUSED, no_data},
 };
 
