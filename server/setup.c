@@ -127,8 +127,9 @@ static int userns_policy(const struct config *c, struct policy *p, struct err *e
     if (id_ranges_parse(c->userns_range, &p->userns_range) < 0)
         return err_set(e, 400, "config", "userns_range: \"%s\" is malformed", c->userns_range);
     for (size_t i = 0; i < p->userns_range.n; i++)
-        if (p->userns_range.v[i].low < IDS_RANGE || p->userns_range.v[i].high == UINT32_MAX)
-            return err_set(e, 400, "config", "userns_range: it must be from %d to %u", IDS_RANGE, UINT32_MAX - 1);
+        if (p->userns_range.v[i].low < IDS_RANGE || p->userns_range.v[i].high > INT32_MAX)
+            return err_set(e, 400, "config", "userns_range: it must be from %d to %d, the largest that devpts takes",
+                           IDS_RANGE, INT32_MAX);
     if (id_ranges_have(&p->userns_range, p->server_uid) || id_ranges_have(&p->userns_range, p->server_gid))
         return err_set(e, 400, "config", "userns_range: it holds the server's own id");
     if (p->userns_range.n > 0 && id_ranges_slots(&p->userns_range) == 0)
