@@ -11,6 +11,7 @@
 #include "api/exec_frames.h"
 #include "api/execs.h"
 #include "base/cleanup.h"
+#include "server/subprotocol.h"
 #include "server/websocket.h"
 #include "tasks/logfile.h"
 
@@ -259,7 +260,7 @@ static int pick_dialect(struct console *c, struct err *e)
 {
     static const struct dialect *const dialects[] = {&dialect_cloister, &dialect_nomad};
     const char *const known[] = {dialect_cloister.name, dialect_nomad.name, NULL};
-    int i = ws_protocol(c->q, known, e);
+    int i = subprotocol_pick(c->q, known, e);
 
     if (i < -1)
         return -1;

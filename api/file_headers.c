@@ -10,9 +10,11 @@
 #include "api/files.h"
 #include "api/log_position.h"
 #include "base/buf.h"
+#include "base/clock.h"
 #include "base/utf8.h"
 
-enum { SAMPLE = 4096 };
+enum { SAMPLE = 4096, TAG_MAX = 80 };
+static const int64_t NS_PER_S = 1000000000;
 
 /* Text when its begin is UTF-8 without NUL, but for a character that the sample cuts. No browser is to find a page or a
  * script in it: nosniff is set on every reply. */
@@ -45,19 +47,24 @@ static void set_name(struct request *q)
     buf_free(&b);
 }
 
-static bool set_validators(struct request *q, const struct stat *st)
+/* ETag and Last-Modified; true when If-None-Match names the former. It tells contents by the time of their last change,
+ * which tasks cannot set. A change within the kernel's tick would not show, so until a second after one it is weak
+ * (RFC 9110, 8.8.1), and If-Range does not match: nor does it a date, which has whole seconds. */
+static bool set_validators(struct request *q, const struct stat *st, char tag[TAG_MAX])
 {
     const char *have = request_header(q, "If-None-Match");
+    bool settled = clock_real_ns() - (st->st_ctim.tv_sec * NS_PER_S + st->st_ctim.tv_nsec) >= NS_PER_S;
     char text[80];
     struct tm tm;
 
     gmtime_r(&st->st_mtim.tv_sec, &tm);
     strftime(text, sizeof(text), "%a, %d %b %Y %H:%M:%S GMT", &tm);
     reply_header(q, "Last-Modified", text);
-    snprintf(text, sizeof(text), "\"%" PRIx64 "-%" PRIx64 "-%" PRIx64 "%08lx\"", (uint64_t)st->st_ino,
-             (uint64_t)st->st_size, (uint64_t)st->st_mtim.tv_sec, (unsigned long)st->st_mtim.tv_nsec);
-    reply_header(q, "ETag", text);
-    return have && (strstr(have, text) || strcmp(have, "*") == 0);
+    int weak = snprintf(tag, TAG_MAX, "%s", settled ? "" : "W/");
+    snprintf(tag + weak, TAG_MAX - (size_t)weak, "\"%" PRIx64 "-%" PRIx64 "-%" PRIx64 "%08lx\"", (uint64_t)st->st_ino,
+             (uint64_t)st->st_size, (uint64_t)st->st_ctim.tv_sec, (unsigned long)st->st_ctim.tv_nsec);
+    reply_header(q, "ETag", tag);
+    return have && (strstr(have, tag + weak) || strcmp(have, "*") == 0);
 }
 
 bool file_reply_begins(struct request *q, int fd, int *status, const char **type, uint64_t *first, uint64_t *end)
@@ -65,7 +72,7 @@ bool file_reply_begins(struct request *q, int fd, int *status, const char **type
     struct log_range part;
     struct err e = {0};
     struct stat st;
-    char text[80];
+    char text[80], tag[TAG_MAX];
 
     if (fstat(fd, &st) < 0) {
         err_set(&e, 500, "file_failed", "the file cannot be examined");
@@ -73,12 +80,12 @@ bool file_reply_begins(struct request *q, int fd, int *status, const char **type
         return false;
     }
     uint64_t size = (uint64_t)st.st_size;
-    if (set_validators(q, &st)) {
+    if (set_validators(q, &st, tag)) {
         reply_empty(q, 304);
         return false;
     }
     reply_header(q, "Accept-Ranges", "bytes");
-    int rc = log_range(q, 0, size, &part, &e);
+    int rc = log_range(q, 0, size, tag[0] == '"' ? tag : NULL, &part, &e);
     if (rc < 0) {
         snprintf(text, sizeof(text), "bytes */%" PRIu64, size);
         reply_header(q, "Content-Range", text);

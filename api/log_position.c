@@ -190,15 +190,18 @@ static bool parse_range(const char *text, uint64_t end, struct log_range *r)
     return true;
 }
 
-int log_range(const struct request *q, uint64_t first, uint64_t end, struct log_range *out, struct err *e)
+int log_range(const struct request *q, uint64_t first, uint64_t end, const char *etag, struct log_range *out,
+              struct err *e)
 {
     static const char *const others[] = {"follow", "tail", "since", "cursor"};
+    const char *condition = request_header(q, "If-Range");
 
     for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++)
         if (request_query(q, others[i], 0))
             return 0;
-    /* There is no validator that If-Range could match. */
-    if (request_header(q, "If-Range") || !parse_range(request_header(q, "Range"), end, out))
+    if (condition && (!etag || strcmp(condition, etag) != 0)) /* RFC 9110, 13.1.5: the whole */
+        return 0;
+    if (!parse_range(request_header(q, "Range"), end, out))
         return 0;
     out->first = out->first > first ? out->first : first;
     out->last = out->last < end ? out->last : end - 1;

@@ -31,8 +31,9 @@ int log_position_begin(struct log_position *p, const struct request *q, struct l
 /* One step of at most about 64 KiB; true when the reader is where it is to begin. */
 bool log_position_step(struct log_position *p);
 
-/* Whether the request has a Range that concerns f, of which the bytes [first, end) are there: 1 with *out, 0 when it is
- * to be ignored, -1 with e (416). */
-int log_range(const struct request *q, uint64_t first, uint64_t end, struct log_range *out, struct err *e);
+/* Whether the request has a Range that concerns what has the bytes [first, end): 1 with *out, 0 when it is to be
+ * ignored, -1 with e (416). etag: the strong one that If-Range must name; NULL: it never matches. */
+int log_range(const struct request *q, uint64_t first, uint64_t end, const char *etag, struct log_range *out,
+              struct err *e);
 
 #endif

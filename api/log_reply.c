@@ -229,7 +229,7 @@ static int prepare_parts(struct log_reply *f, int *status, struct err *e)
 
     reply_header(f->q, "Accept-Ranges", "bytes");
     logfile_range(file, &first, &end);
-    int rc = log_range(f->q, first, end, &part, e);
+    int rc = log_range(f->q, first, end, NULL, &part, e);
     if (rc > 0) {
         uint64_t there = logfile_extent(file, part.first);
 

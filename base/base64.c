@@ -51,3 +51,20 @@ int base64_decode(struct buf *b, const char *text, size_t len)
     }
     return 0;
 }
+
+int base64url_decode(struct buf *b, const char *text, size_t len)
+{
+    _cleanup_buf_ struct buf plain = {0};
+
+    for (size_t i = 0; i < len; i++) {
+        char c = text[i];
+
+        if (c == '+' || c == '/' || c == '=')
+            return -1;
+        c = (char)(c == '-' ? '+' : c == '_' ? '/' : c);
+        buf_append(&plain, &c, 1);
+    }
+    while (plain.len % 4 != 0)
+        buf_append(&plain, "=", 1);
+    return base64_decode(b, plain.data, plain.len);
+}

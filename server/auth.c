@@ -91,6 +91,11 @@ static bool in_list(const char *const *list, const char *text, size_t len)
     return false;
 }
 
+bool auth_origin(const struct auth *a, const char *origin)
+{
+    return in_list(a->origins, origin, strlen(origin));
+}
+
 int auth_headers(const struct auth *a, const char *host, const char *origin, struct err *e)
 {
     static const char *const loopback[] = {"localhost", "127.0.0.1", "[::1]", NULL};
@@ -105,7 +110,7 @@ int auth_headers(const struct auth *a, const char *host, const char *origin, str
         if (!port_ok || (!in_list(loopback, host, len) && !in_list(a->hosts, host, len)))
             return err_set(e, 403, "host_denied", "this Host is not served");
     }
-    if (origin && !in_list(a->origins, origin, strlen(origin)))
+    if (origin && !auth_origin(a, origin))
         return err_set(e, 403, "origin_denied", "pages of this Origin may not call");
     return 0;
 }

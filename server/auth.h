@@ -14,8 +14,11 @@ struct auth {
 
 /* Role of the peer of a connected unix socket, from SO_PEERCRED and SO_PEERGROUPS (unix(7)). */
 enum role auth_peer(const struct auth *a, int fd);
-/* Role of a TCP caller. NULL header: monitor. A bad or unknown token: -1 with 401 code "unauthorized". */
+/* Role of a TCP caller, by the value of Authorization. NULL: monitor. A bad or unknown token: -1 with 401 code
+ * "unauthorized". */
 int auth_token(const struct auth *a, const char *authorization, enum role *role, struct err *e);
+/* Whether pages of this origin may call. */
+bool auth_origin(const struct auth *a, const char *origin);
 /* Host (DNS rebinding) and Origin (CSRF): 403 code "host_denied" / "origin_denied". */
 int auth_headers(const struct auth *a, const char *host, const char *origin, struct err *e);
 /* Makes a token for name with role, appends its hash to file (mode 0640 group gid), prints the token once to stdout. */

@@ -13,6 +13,7 @@
 #include "base/file.h"
 #include "base/hcl.h"
 #include "server/config_internal.h"
+#include "server/cors.h"
 
 enum { DAY_MS = 24 * 60 * 60 * 1000 };
 
@@ -33,7 +34,8 @@ static const struct option options[] = {
     {"", "stop_tasks_on_shutdown", K_BOOL, AT(stop_tasks_on_shutdown), "false", 0, 0, NULL,
      "SIGTERM stops all tasks too, by ascending priority; otherwise they go on without the daemon"},
     {"", "allowed_hosts", K_LIST, AT(allowed_hosts), "", 0, 0, NULL, "Host names besides those of loopback"},
-    {"", "allowed_origins", K_LIST, AT(allowed_origins), "", 0, 0, NULL, "origins of web pages that may call"},
+    {"", "allowed_origins", K_LIST, AT(allowed_origins), "", 0, 0, NULL,
+     "origins of web pages that may call and read replies (CORS): https://host:port"},
     {"", "max_body", K_INT, AT(max_body), "1048576", 1024, 16777216, NULL, "largest request body in bytes"},
     {"", "max_connections", K_INT, AT(max_connections), "1024", 1, 16384, NULL, "connections at once, per listener"},
     {"", "events_max", K_INT, AT(events_max), "100000", 100, 100000000, NULL, "how many events are kept, about"},
@@ -225,6 +227,10 @@ static int check(struct config *c, struct err *e)
     if (!c->cgroup_parent[0] || strchr(c->cgroup_parent, '/') || c->cgroup_parent[0] == '.' ||
         strlen(c->cgroup_parent) > 60)
         return err_set(e, 400, "config", "cgroup_parent \"%s\" is no name", c->cgroup_parent);
+    for (size_t i = 0; i < c->allowed_origins.n; i++)
+        if (!cors_is_origin(c->allowed_origins.v[i]))
+            return err_set(e, 400, "config", "allowed_origins: \"%s\" is no origin, such as https://host.example:8443",
+                           c->allowed_origins.v[i]);
     return 0;
 }
 

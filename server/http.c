@@ -10,10 +10,13 @@
 #include <sys/epoll.h>
 #include <unistd.h>
 
+#include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "server/cors.h"
 #include "server/guard.h"
 #include "server/http_internal.h"
+#include "server/subprotocol.h"
 
 enum { TICK_MS = 500, MEMORY_LIMIT = 32768, WRITE_MS = 60000 };
 
@@ -195,6 +198,7 @@ static int authenticate(struct request *q, struct err *e)
 {
     const struct auth *a = q->http->config.auth;
     const char *host = request_header(q, "Host"), *origin = request_header(q, "Origin");
+    _cleanup_free_ char *shown = NULL;
 
     if (q->conn->listener->is_unix) {
         q->role = q->conn->peer;
@@ -202,9 +206,10 @@ static int authenticate(struct request *q, struct err *e)
             return err_set(e, 403, "forbidden", "this account may not use the socket");
         return auth_headers(a, NULL, origin, e);
     }
-    if (auth_headers(a, host, origin, e) < 0)
+    if (auth_headers(a, host, origin, e) < 0 || subprotocol_authorization(q, &shown, e) < 0)
         return -1;
-    return auth_token(a, request_header(q, "Authorization"), &q->role, e);
+    q->has_token = shown;
+    return cors_is_preflight(q) ? 0 : auth_token(a, shown, &q->role, e);
 }
 
 static int check(struct request *q, const char *version, struct err *e)
@@ -217,14 +222,18 @@ static int check(struct request *q, const char *version, struct err *e)
         q->close = true;
         return -1;
     }
-    if (authenticate(q, e) < 0 || router_match(q->http->config.router, q->method, q->path, &q->match, e) < 0)
+    if (authenticate(q, e) < 0)
+        return -1;
+    if (cors_answer_preflight(q))
+        return 0;
+    if (router_match(q->http->config.router, q->method, q->path, &q->match, e) < 0)
         return -1;
     if (!q->match.route) { /* OPTIONS */
         reply_header(q, "Allow", q->match.allow);
         reply_empty(q, 204);
         return 0;
     }
-    if (guard_role(q->role, q->match.route, request_header(q, "Authorization") != NULL, e) < 0 || read_query(q, e) < 0)
+    if (guard_role(q->role, q->match.route, q->has_token, e) < 0 || read_query(q, e) < 0)
         return -1;
     bool has_body = f.encoding || (f.length && strcmp(f.length, "0") != 0);
     if (has_body && q->match.route->body == BODY_NONE)

@@ -12,7 +12,7 @@ struct MHD_Daemon;
 struct MHD_Response;
 struct MHD_UpgradeResponseHandle;
 
-enum { QUERY_MAX = 64, HEADERS_MAX = 8 };
+enum { QUERY_MAX = 64, HEADERS_MAX = 16 };
 
 struct http;
 
@@ -43,7 +43,8 @@ struct request {
     char *method, *path;
     struct match match;
     enum role role;
-    int64_t began; /* clock_mono_ns */
+    bool has_token; /* it has shown one */
+    int64_t began;  /* clock_mono_ns */
     struct query query[QUERY_MAX];
     size_t nquery;
     struct buf body;

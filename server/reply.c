@@ -7,6 +7,7 @@
 #include "base/buf.h"
 #include "base/cleanup.h"
 #include "base/clock.h"
+#include "server/cors.h"
 #include "server/http_internal.h"
 
 void reply_header(struct request *q, const char *name, const char *value)
@@ -31,6 +32,7 @@ static void give(struct request *q, int status, const char *content_type, struct
     MHD_add_response_header(r, "Cache-Control", "no-store");
     if (q->close)
         MHD_add_response_header(r, "Connection", "close");
+    cors_headers(q);
     for (size_t i = 0; i < q->nheaders; i++)
         MHD_add_response_header(r, q->headers[i].name, q->headers[i].value);
     if (q->status / 100 < 6)
@@ -79,6 +81,7 @@ static const char *title_of(int status)
         {405, "Method Not Allowed"},
         {406, "Not Acceptable"},
         {409, "Conflict"},
+        {410, "Gone"},
         {412, "Precondition Failed"},
         {413, "Content Too Large"},
         {415, "Unsupported Media Type"},

@@ -71,24 +71,6 @@ int ws_check(const struct request *q, struct err *e)
     return 0;
 }
 
-int ws_protocol(const struct request *q, const char *const *known, struct err *e)
-{
-    const char *list = request_header(q, "Sec-WebSocket-Protocol");
-
-    if (!list)
-        return -1;
-    for (const char *p = list; *p; p += strspn(p, ", \t")) {
-        size_t n = strcspn(p, ", \t");
-
-        for (int i = 0; known[i]; i++)
-            if (strlen(known[i]) == n && memcmp(p, known[i], n) == 0)
-                return i;
-        p += n;
-    }
-    err_set(e, 400, "unknown_subprotocol", "no subprotocol of \"%.64s\" is spoken here", list);
-    return -2;
-}
-
 static void add_accept(struct request *q)
 {
     static const char magic[] = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"; /* section 1.3 */

@@ -24,9 +24,6 @@ struct ws_handler {
 
 /* Whether the request is a handshake (section 4.2.1): 0, or -1 with e (426, 400). */
 int ws_check(const struct request *q, struct err *e);
-/* Which of the known subprotocols (NULL-terminated) the client names first: its index, -1 when it names none, -2 with e
- * (400) when it names others only. */
-int ws_protocol(const struct request *q, const char *const *known, struct err *e);
 /* The answer to a handshake that ws_check has passed; protocol NULL: none is named. opened comes later, or what
  * request_on_end has set when the client leaves before. */
 void ws_accept(struct request *q, const char *protocol, const struct ws_handler *h, void *arg);

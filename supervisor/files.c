@@ -141,7 +141,7 @@ static int find_ended(const struct files_job *job, const char *id, char *dir, si
     if (fd < 0 || record_read(fd, id, &status) < 0 || status.disk_mode == DISK_NONE)
         return fd < 0 ? err_set(e, 404, "file_not_found", "the task has no files") : 0;
     if (status.disk_mode == DISK_TMPFS)
-        return err_set(e, 404, "file_not_found", "the task's disk was memory: it has gone with the task");
+        return err_set(e, 410, "disk_gone", "the task's disk was memory: it has gone with the task");
     if (job->request.op != FILES_GET)
         return err_set(e, 409, "read_only", "the limited disk of an ended task can only be read");
     if (disk_look(dir, e) < 0)

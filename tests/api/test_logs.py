@@ -219,6 +219,50 @@ def test_kill_9_of_the_server_while_following(own_daemon):
     assert out["stderr"].decode().split("\n") == [f"err {i}" for i in range(1, 401)] + [""]
 
 
+def cursor_of(got, form):
+    """Where a reader goes on that has got this much; and what of it counts."""
+    if form == "text":  # of one stream, from its begin: the number of bytes
+        return len(got), got
+    got = got[:got.rfind(b"\n") + 1]  # a record that was cut off comes again
+    lines = [line for line in got.splitlines() if line]
+    return json.loads(lines[-1])["next"], got
+
+
+@pytest.mark.parametrize("form,query", [("text", "stream=stdout"), ("ndjson", "format=ndjson")])
+def test_curl_follows_by_cursor_through_kill_9_and_a_restart(own_daemon, tmp_path, form, query):
+    d, file, got, cursor = own_daemon, tmp_path / "part", b"", "0" if form == "text" else "o0,e0"
+    task = d.start_task("/bin/sh", "-c", "i=0; until [ -e /local/end ]; do i=$((i+1)); echo out $i; echo err $i >&2; "
+                        "sleep 0.01; done")
+
+    def follow():
+        with open(file, "wb") as out:
+            return subprocess.Popen(["curl", "-sN", "--unix-socket", d.socket, "http://localhost" +
+                                     path(task, f"?follow=true&{query}&cursor={cursor}")], stdout=out)
+    for cut in ("kill", "kill", "restart"):
+        curl = follow()
+        wait_until(lambda: file.stat().st_size > 2000, 20, "some of the log")
+        if cut == "kill":
+            server = d.server_pid()
+            os.kill(server, signal.SIGKILL)
+            wait_until(lambda server=server: d.ready() and d.server_pid() != server, 20)
+        else:
+            d.process.terminate()
+            assert d.process.wait(20) == 0
+            d.start()
+        assert curl.wait(20) != 0, "a log that was cut off must not look whole"
+        cursor, got = cursor_of(got + file.read_bytes(), form)
+    curl = follow()
+    assert d.request("PUT", f"/v1/tasks/{task['id']}/files/local/end", "").status == 201
+    assert curl.wait(20) == 0
+    got += file.read_bytes()
+    whole = {s: d.get(path(task, f"?stream={s}")).body for s in ("stdout", "stderr")}
+    if form == "text":
+        assert got == whole["stdout"]
+    else:
+        assert assemble(json.loads(line) for line in got.splitlines() if line) == (whole, True)
+    assert whole["stdout"].startswith(b"out 1\n") and whole["stdout"].splitlines()[-1].startswith(b"out ")
+
+
 def test_curl_resumes_by_id(logs):
     task = start_writer(logs, 11, 50000, 400)
     logs.wait_ended(task["id"])

@@ -414,6 +414,19 @@ static void test_base64_both_ways(void **state)
     }
 }
 
+static void test_base64url_has_its_own_digits_and_no_padding(void **state)
+{
+    static const char *const bad[] = {"Zg==", "Zg=", "Z", "-_+/", "Zm9v.", "Zm 9"};
+    _cleanup_buf_ struct buf back = {0};
+
+    (void)state;
+    assert_int_equal(base64url_decode(&back, "-_-_Zg", 6), 0);
+    assert_int_equal(back.len, 4);
+    assert_memory_equal(back.data, "\xfb\xff\xbf\x66", 4);
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
+        assert_int_equal(base64url_decode(&back, bad[i], strlen(bad[i])), -1);
+}
+
 static void test_programs_run_clean_and_in_time(void **state)
 {
     static const char *const envp[] = {"A=1", NULL};
@@ -452,6 +465,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_base64_both_ways),
+        cmocka_unit_test(test_base64url_has_its_own_digits_and_no_padding),
         cmocka_unit_test(test_json_refuses),
         cmocka_unit_test(test_json_duplicate_names_its_place),
         cmocka_unit_test(test_json_depth),
