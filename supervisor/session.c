@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -84,27 +85,57 @@ static int execs_open(const struct supervision *s)
     return openat(s->task_dir_fd, "execs", O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
 }
 
-/* Ids sort by time: the first that has ended is the oldest. */
-static void prune(struct supervision *s)
+static int by_id(const void *a, const void *b)
 {
-    char oldest[ID_LEN + 1] = "";
-    size_t ended = 0;
-    _cleanup_close_ int fd = execs_open(s);
-    DIR *d = fd < 0 ? NULL : fdopendir(fcntl(fd, F_DUPFD_CLOEXEC, 3));
+    return strcmp(a, b); /* ids sort by time */
+}
 
+/* Ids of the sessions that have ended, oldest first; the caller frees *ids. */
+static size_t ended_ids(struct supervision *s, int execs_fd, char (**ids)[ID_LEN + 1])
+{
+    DIR *d = execs_fd < 0 ? NULL : fdopendir(fcntl(execs_fd, F_DUPFD_CLOEXEC, 3));
+    size_t n = 0;
+
+    *ids = NULL;
     for (const struct dirent *entry; d && (entry = readdir(d));) {
         const struct session *x = id_valid(entry->d_name) ? find(s, entry->d_name) : NULL;
 
         if (!id_valid(entry->d_name) || (x && x->status.state <= SESSION_RUNNING))
             continue;
-        ended++;
-        if (!oldest[0] || strcmp(entry->d_name, oldest) < 0)
-            memcpy(oldest, entry->d_name, sizeof(oldest));
+        *ids = xrealloc(*ids, (n + 1) * sizeof(**ids));
+        memcpy((*ids)[n++], entry->d_name, ID_LEN + 1);
     }
     if (d)
         closedir(d);
-    if (ended > SESSIONS_KEPT && file_remove_tree(fd, oldest) < 0)
-        log_warn("task %s: the session %s cannot be removed: %s", s->args->id, oldest, strerror(errno));
+    if (n > 1)
+        qsort(*ids, n, sizeof(**ids), by_id);
+    return n;
+}
+
+/* Its record is the last that is written of it. */
+static bool ended_just_now(int execs_fd, const char *id)
+{
+    char path[ID_LEN + sizeof("/record")];
+    struct stat st;
+
+    snprintf(path, sizeof(path), "%s/record", id);
+    return fstatat(execs_fd, path, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
+           clock_real_ns() / 1000000000 - st.st_mtim.tv_sec < SESSIONS_KEPT_S;
+}
+
+static void prune(struct supervision *s)
+{
+    _cleanup_close_ int fd = execs_open(s);
+    char(*ids)[ID_LEN + 1];
+    size_t n = ended_ids(s, fd, &ids);
+
+    for (size_t i = 0; i < n && n - i > SESSIONS_KEPT; i++) {
+        if (n - i <= SESSIONS_KEPT_MAX && ended_just_now(fd, ids[i]))
+            break;
+        if (file_remove_tree(fd, ids[i]) < 0)
+            log_warn("task %s: the session %s cannot be removed: %s", s->args->id, ids[i], strerror(errno));
+    }
+    free(ids);
 }
 
 static void close_streams(struct session *x)

@@ -9,8 +9,10 @@
 
 enum {
     SESSIONS_LIVE_MAX = 256,
-    SESSIONS_KEPT = 64, /* ended ones whose record and output stay */
-    SESSION_FILES = 4,  /* segments a stream */
+    SESSIONS_KEPT = 64,       /* ended ones whose record and output stay, */
+    SESSIONS_KEPT_S = 60,     /* and those that ended so short a time ago: they may not have been read yet, */
+    SESSIONS_KEPT_MAX = 1024, /* but never more than these */
+    SESSION_FILES = 4,        /* segments a stream */
     SESSION_FILE_SIZE = 4 << 20,
     SESSION_START_MS = 30000, /* from the request to execve */
     SESSION_KILL_MS = 1000
