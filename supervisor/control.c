@@ -1,11 +1,13 @@
 /* The supervisor's control socket: servers connect, get the status, and may signal and stop. */
 #include <errno.h>
 #include <fcntl.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "base/buf.h"
 #include "base/msg.h"
 #include "base/signals.h"
 #include "supervisor/files.h"
@@ -19,11 +21,51 @@ static void client_drop(struct client *c)
     c->source = NULL;
 }
 
+/* To every connected server; how many took it. */
+static int send_all(struct supervision *s, const struct message_head *h)
+{
+    int n = 0;
+
+    for (int i = 0; i < CLIENTS_MAX; i++) {
+        if (s->clients[i].fd < 0)
+            continue;
+        if (message_send(s->clients[i].fd, h, NULL, 0) < 0)
+            client_drop(&s->clients[i]);
+        else
+            n++;
+    }
+    return n;
+}
+
 void control_broadcast(struct supervision *s)
 {
-    for (int i = 0; i < CLIENTS_MAX; i++)
-        if (s->clients[i].fd >= 0 && message_send(s->clients[i].fd, &s->status.head, NULL, 0) < 0)
-            client_drop(&s->clients[i]);
+    send_all(s, &s->status.head);
+}
+
+struct untold {
+    struct session_status status;
+    struct untold *next;
+};
+
+/* Without a server there are no new sessions: no more wait here than can live at once. */
+void control_tell_session(struct supervision *s, const struct session_status *status)
+{
+    if (send_all(s, &status->head) > 0 || status->state != SESSION_FAILED)
+        return;
+    struct untold *u = xcalloc(1, sizeof(*u));
+    u->status = *status;
+    u->next = s->untold;
+    s->untold = u;
+}
+
+static void tell_untold(struct supervision *s, int fd)
+{
+    while (s->untold && message_send(fd, &s->untold->status.head, NULL, 0) == 0) {
+        struct untold *u = s->untold;
+
+        s->untold = u->next;
+        free(u);
+    }
 }
 
 static void signal_main(struct supervision *s, const struct supervisor_request *r, struct err *e)
@@ -165,6 +207,8 @@ static void on_listen(void *arg, uint32_t events)
         (who.uid != 0 && who.uid != s->args->policy->server_uid) || message_send(fd, &s->status.head, NULL, 0) < 0 ||
         client_add(s, fd) < 0)
         close(fd);
+    else
+        tell_untold(s, fd);
 }
 
 int control_init(struct supervision *s, struct err *e)

@@ -218,6 +218,7 @@ static void started(struct session *x)
     }
     if (x->spec.timeout_ms > 0)
         x->timer = loop_add_timer(x->owner->loop, x->spec.timeout_ms, on_timeout, x);
+    session_executed(x);
     attach_tell(x);
 }
 

@@ -17,14 +17,14 @@
 
 void files_refuse(int channel, const struct err *e)
 {
-    struct files_reply r = {.version = PROTOCOL_VERSION, .what = FILES_IS_DONE, .err = *e};
+    struct files_reply r = {.version = FILES_VERSION, .what = FILES_IS_DONE, .err = *e};
 
     msg_send(channel, &r, sizeof(r), NULL, 0);
 }
 
 int files_answer(const struct files_job *job, enum files_what what, int fd, bool created)
 {
-    struct files_reply r = {.version = PROTOCOL_VERSION, .what = what, .created = created};
+    struct files_reply r = {.version = FILES_VERSION, .what = what, .created = created};
 
     return msg_send(job->channel, &r, sizeof(r), &fd, fd >= 0 ? 1 : 0);
 }
@@ -38,7 +38,7 @@ static int receive(struct files_job *job, struct err *e)
     ssize_t n = fcntl(job->channel, F_SETFL, 0) < 0 ? -1 : msg_recv(job->channel, r, sizeof(*r), fds, &nfds);
     for (size_t i = 0; i < nfds; i++)
         close(fds[i]);
-    if (n != sizeof(*r) || r->version != PROTOCOL_VERSION || !memchr(r->path, 0, sizeof(r->path)) ||
+    if (n != sizeof(*r) || r->version != FILES_VERSION || !memchr(r->path, 0, sizeof(r->path)) ||
         !memchr(r->after, 0, sizeof(r->after)) || r->limit > 1000 || (r->mode & ~0777U))
         return err_set(e, 500, "protocol", "the request about files is none");
     return 0;

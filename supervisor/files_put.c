@@ -33,7 +33,7 @@ static bool is_whole(const struct files_job *job)
     ssize_t n = msg_recv(job->channel, &r, sizeof(r), fds, &nfds);
     for (size_t i = 0; i < nfds; i++)
         close(fds[i]);
-    return n == sizeof(r) && r.version == PROTOCOL_VERSION && r.op == FILES_COMMIT;
+    return n == sizeof(r) && r.version == FILES_VERSION && r.op == FILES_COMMIT;
 }
 
 /* The task sees the temporary name, and may have moved something else there. */

@@ -44,7 +44,7 @@ int input_open(struct supervision *s)
 
 void input_give(struct supervision *s, int channel, struct err *e)
 {
-    struct files_reply r = {.version = PROTOCOL_VERSION, .what = FILES_IS_PIPE};
+    struct files_reply r = {.version = FILES_VERSION, .what = FILES_IS_PIPE};
 
     if (!s->spec.input.open)
         err_set(e, 409, "stdin_not_open", "the task was not given an open standard input");

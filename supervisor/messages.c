@@ -15,7 +15,7 @@ static const struct {
     [MSG_SUPERVISOR_REQUEST] = {sizeof(struct supervisor_request), sizeof(struct supervisor_request)},
     [MSG_SUPERVISOR_REPLY] = {sizeof(struct supervisor_reply), sizeof(struct supervisor_reply)},
     [MSG_SESSION_REQUEST] = {sizeof(struct session_request), sizeof(struct session_request)},
-    [MSG_SESSION_STATUS] = {sizeof(struct session_status), sizeof(struct session_status)},
+    [MSG_SESSION_STATUS] = {sizeof(struct session_status), offsetof(struct session_status, executed)},
     [MSG_SESSION_CONTROL] = {sizeof(struct session_control), sizeof(struct session_control)},
 };
 

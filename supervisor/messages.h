@@ -16,7 +16,7 @@
 #include "isolation/cgroup.h"
 #include "isolation/network.h"
 
-enum { PROTOCOL_OLDEST = 1, PROTOCOL_VERSION = 2, MESSAGE_MAX = 16384 };
+enum { PROTOCOL_OLDEST = 1, PROTOCOL_VERSION = 3, MESSAGE_MAX = 16384 };
 
 enum message_kind {
     MSG_LAUNCHER_REQUEST = 1,
@@ -173,7 +173,8 @@ struct session_request {
 enum session_state { SESSION_STARTING = 1, SESSION_RUNNING, SESSION_EXITED, SESSION_FAILED, SESSION_LOST };
 
 /* supervisor -> server over the channel (SOCK_SEQPACKET), at once and at each change, of which only the latest counts;
- * and the record <task_dir>/execs/<id>/record. The end of the channel without an end of the session: see the record. */
+ * and the record <task_dir>/execs/<id>/record. The end of the channel without an end of the session: see the record.
+ * Since version 3 also to every connected server, like a run_status: once when the command runs, once at the end. */
 struct session_status {
     struct message_head head;
     uint32_t state; /* enum session_state */
@@ -184,6 +185,8 @@ struct session_status {
     int64_t started_at, finished_at;
     uint64_t cursor[2]; /* bytes of stdout and stderr that can be read in the session's directory */
     struct err err;     /* SESSION_FAILED */
+    /* version 3 */
+    uint8_t executed; /* the command runs, or has run: its start was told */
 };
 
 enum session_control_op { CONTROL_ACK = 1, CONTROL_RESIZE, CONTROL_INPUT_END, CONTROL_SIGNAL };
@@ -214,7 +217,8 @@ enum files_flag {
     FILES_RECURSIVE = 8, /* FILES_DELETE: a directory with all below it */
 };
 
-enum { FILES_PATH = 4096, FILES_NAME = 256 };
+/* These messages have no head, and a version of their own: both sides must have the same. */
+enum { FILES_VERSION = 2, FILES_PATH = 4096, FILES_NAME = 256 };
 
 /* server -> the process that supervisor or launcher has forked for it, over the channel (SOCK_SEQPACKET) */
 struct files_request {

@@ -80,6 +80,16 @@ int session_record(struct session *x)
     return file_write_atomic(x->dir_fd, "record", &x->status, x->status.head.size, 0644, false);
 }
 
+void session_executed(struct session *x)
+{
+    if (x->status.executed)
+        return;
+    x->status.executed = 1;
+    if (session_record(x) < 0)
+        log_error("task %s: cannot record the session %s: %s", x->owner->args->id, x->status.id, strerror(errno));
+    control_tell_session(x->owner, &x->status);
+}
+
 static int execs_open(const struct supervision *s)
 {
     return openat(s->task_dir_fd, "execs", O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
@@ -173,6 +183,8 @@ void session_finish(struct session *x, const struct err *e)
     struct supervision *s = x->owner;
     const struct cgroup_host *h = s->args->cgroups;
 
+    if (!e) /* it may have ended before its start was noticed */
+        session_executed(x);
     if (cgroup_session_kill(h, s->args->id, x->status.id, SESSION_KILL_MS) < 0)
         log_error("task %s: processes of the session %s are left", s->args->id, x->status.id);
     reap(&x->pid);
@@ -198,6 +210,7 @@ void session_finish(struct session *x, const struct err *e)
     }
     close_fd(&x->dir_fd);
     prune(s);
+    control_tell_session(s, &x->status);
     attach_tell(x); /* last: who is told finds all done */
     session_free(x);
 }

@@ -66,6 +66,8 @@ void sessions_end(struct supervision *s);
 /* The session has not started, or its command has ended: drains, kills what is left, records, tells. e: not started. */
 void session_finish(struct session *x, const struct err *e);
 int session_record(struct session *x); /* 0, or -1 with errno */
+/* The command runs: recorded, and told once. */
+void session_executed(struct session *x);
 
 /* exec.c */
 /* Whether what the session's process has reported, and nobody has read yet, is a failure: then e is it. */

@@ -15,6 +15,7 @@ enum { CLIENTS_MAX = 8, END_KILL_MS = 10000, SPEC_MAX = 8 << 20 };
 
 struct supervision;
 struct session;
+struct untold;
 
 struct client { /* a connected server */
     struct supervision *owner;
@@ -46,6 +47,7 @@ struct supervision {
     struct loop_source *stuck_timer;  /* it was killed and has not ended */
     const char *kill_reason;          /* why we killed it ourselves, or NULL */
     struct session *sessions;         /* exec sessions: session.h */
+    struct untold *untold;            /* failures of sessions that no server has heard of: control.c */
     /* lifecycle.c */
     struct restart_history history;
     int64_t first_started_ms; /* CLOCK_BOOTTIME; timeout counts from here */
@@ -103,5 +105,7 @@ void supervision_update(struct supervision *s, int spec_fd, struct err *e);
 /* control.c */
 int control_init(struct supervision *s, struct err *e);
 void control_broadcast(struct supervision *s); /* the status to every connected server */
+/* A session's start or end, to every connected server. A failure, of which nothing is kept on disk, waits for one. */
+void control_tell_session(struct supervision *s, const struct session_status *status);
 
 #endif

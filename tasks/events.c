@@ -30,6 +30,10 @@ static const char *const names[EVENT_TYPES] = {
     [EVENT_TASK_SIGNALED] = "task.signaled",     /* signal, target */
     [EVENT_TASK_UPDATED] = "task.updated",       /* version */
     [EVENT_TASK_REMOVED] = "task.removed",       /* by: request, gc */
+    [EVENT_EXEC_STARTED] = "exec.started",       /* session, command, user, tty, pid */
+    [EVENT_EXEC_EXITED] = "exec.exited",         /* session, code, signal, timed_out, started_at, finished_at */
+    [EVENT_EXEC_FAILED] = "exec.failed",         /* session, step, code, detail, errno */
+    [EVENT_EXEC_LOST] = "exec.lost",             /* session, reason */
 };
 
 struct event { /* queued */
@@ -304,6 +308,16 @@ int events_read(struct registry *r, const char *task, int64_t after, int limit,
                 bool (*fn)(void *arg, const struct event_row *v), void *arg, struct err *e)
 {
     return store_events_read(r->store, task, after, limit, fn, arg, e);
+}
+
+void events_pending(struct registry *r, const char *task, bool (*fn)(void *arg, const struct event_row *v), void *arg)
+{
+    for (const struct event *v = r->events.pending; v; v = v->next) {
+        struct event_row row = row_of(v, 0);
+
+        if (v->task && strcmp(v->task, task) == 0 && !fn(arg, &row))
+            return;
+    }
 }
 
 int events_tail(struct registry *r, const char *task, int64_t n, int64_t *before, struct err *e)

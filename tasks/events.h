@@ -26,6 +26,10 @@ enum event_type { /* a new one needs its row in events.c, and its name in openap
                   EVENT_TASK_SIGNALED,
                   EVENT_TASK_UPDATED,
                   EVENT_TASK_REMOVED,
+                  EVENT_EXEC_STARTED,
+                  EVENT_EXEC_EXITED,
+                  EVENT_EXEC_FAILED,
+                  EVENT_EXEC_LOST,
                   EVENT_TYPES,
 };
 

@@ -40,8 +40,7 @@ void exec_dir_path(const struct task *t, const char *id, char *out, size_t n)
     snprintf(out, n, "%s/execs/%s", dir, id);
 }
 
-/* The message and the record come from another process: their texts are made to have an end. */
-static bool accept_status(struct session_status *s, const char *id)
+bool exec_status_accept(struct session_status *s, const char *id)
 {
     if (strncmp(s->id, id, sizeof(s->id)) != 0)
         return false;
@@ -64,7 +63,7 @@ static int read_record(const struct task *t, const char *id, struct session_stat
     _cleanup_close_ int dir = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (dir < 0 || file_read(dir, "record", MESSAGE_MAX, &data, &len) < 0)
         return -1;
-    if (!message_open(data, len, MSG_SESSION_STATUS, s) || !accept_status(s, id)) {
+    if (!message_open(data, len, MSG_SESSION_STATUS, s) || !exec_status_accept(s, id)) {
         errno = EBADMSG;
         return -1;
     }
@@ -164,7 +163,7 @@ static void on_channel(void *arg, uint32_t events)
         n = message_recv(x->channel, &m, fds, &nfds);
         for (size_t i = 0; i < nfds; i++)
             close(fds[i]);
-        if (message_open(m.raw, m.len, MSG_SESSION_STATUS, &s) && accept_status(&s, x->id))
+        if (message_open(m.raw, m.len, MSG_SESSION_STATUS, &s) && exec_status_accept(&s, x->id))
             x->status = s;
     } while (n > 0 || (n < 0 && errno == ECONNRESET)); /* ECONNRESET comes once, before what is left to read */
     bool over = x->status.state == SESSION_EXITED || x->status.state == SESSION_FAILED;

@@ -32,7 +32,7 @@ static void on_channel(void *arg, uint32_t events)
         return;
     for (size_t i = 1; i < nfds; i++)
         close(fds[i]);
-    if (n != sizeof(r) || r.version != PROTOCOL_VERSION) {
+    if (n != sizeof(r) || r.version != FILES_VERSION) {
         loop_remove(f->source);
         f->source = NULL;
         r = (struct files_reply){.what = FILES_IS_DONE};
@@ -82,7 +82,7 @@ struct files *files_ask(struct task *t, const struct files_request *r, files_ans
 {
     struct files_request request = *r;
 
-    request.version = PROTOCOL_VERSION;
+    request.version = FILES_VERSION;
     return start(t, &request, ask_files, fn, arg, e);
 }
 
@@ -98,7 +98,7 @@ void files_end_input(struct task *t, int fd, registry_done done, void *arg)
 
 void files_commit(struct files *f)
 {
-    struct files_request r = {.version = PROTOCOL_VERSION, .op = FILES_COMMIT};
+    struct files_request r = {.version = FILES_VERSION, .op = FILES_COMMIT};
 
     msg_send(f->channel, &r, sizeof(r), NULL, 0); /* without a reader it has ended, and the channel tells so */
 }

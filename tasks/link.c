@@ -29,6 +29,8 @@ struct link {
     struct loop_source *source;
     uint32_t serial;
     struct pending *pending;
+    bool adopted; /* and nothing has been heard yet */
+    struct exec_told *told;
 };
 
 void link_close(struct task *t, const struct err *e)
@@ -47,6 +49,7 @@ void link_close(struct task *t, const struct err *e)
         p->done(p->arg, e);
         free(p);
     }
+    exec_told_free(k->told);
     free(k);
 }
 
@@ -79,11 +82,24 @@ static void on_reply(struct link *k, const struct supervisor_reply *r)
     }
 }
 
+static void on_status(struct link *k, const struct run_status *s)
+{
+    struct task *t = k->task;
+
+    /* From its first word on it tells us all; what its sessions became before is on disk. */
+    if (k->adopted)
+        k->told = exec_events_recover(t->registry, t, false);
+    k->adopted = false;
+    if (recover_apply(t, s))
+        registry_commit(t->registry, t);
+}
+
 static void on_link(void *arg, uint32_t events)
 {
     struct link *k = arg;
     struct task *t = k->task;
     struct supervisor_reply reply;
+    struct session_status session;
     struct run_status status;
     struct message m;
     int fds[MSG_FDS_MAX];
@@ -102,10 +118,12 @@ static void on_link(void *arg, uint32_t events)
     }
     if (message_open(m.raw, m.len, MSG_SUPERVISOR_REPLY, &reply))
         on_reply(k, &reply);
-    else if (!message_open(m.raw, m.len, MSG_RUN_STATUS, &status))
+    else if (message_open(m.raw, m.len, MSG_RUN_STATUS, &status))
+        on_status(k, &status);
+    else if (message_open(m.raw, m.len, MSG_SESSION_STATUS, &session))
+        exec_events_apply(t->registry, t, k->told, &session);
+    else
         log_warn("task %s: a message of its supervisor is not understood", t->id);
-    else if (recover_apply(t, &status))
-        registry_commit(t->registry, t);
 }
 
 static int attach(struct registry *r, struct task *t, int *fd)
@@ -156,7 +174,10 @@ int link_adopt(struct registry *r, struct task *t)
     task_socket_path(r->config.policy, t->id, a.sun_path, sizeof(a.sun_path));
     if (fd < 0 || connect(fd, (struct sockaddr *)&a, sizeof(a)) < 0)
         return -1;
-    return attach(r, t, &fd);
+    if (attach(r, t, &fd) < 0)
+        return -1;
+    t->link->adopted = true;
+    return 0;
 }
 
 /* 0, or -1 with e when the supervisor cannot be asked. */

@@ -62,10 +62,13 @@ static void recover_dead(struct registry *r, struct task *t)
     struct run_status s;
     struct err e = {0};
 
-    if (read_record(r, t, &s) == 0 && (s.state == RUN_EXITED || s.state == RUN_FAILED) && recover_apply(t, &s)) {
-        registry_commit(r, t);
-        recover_socket(r, t);
-        return;
+    if (read_record(r, t, &s) == 0 && (s.state == RUN_EXITED || s.state == RUN_FAILED)) {
+        exec_told_free(exec_events_recover(r, t, true));
+        if (recover_apply(t, &s)) {
+            registry_commit(r, t);
+            recover_socket(r, t);
+            return;
+        }
     }
     /* Its processes may still run: they are ended before the task is called lost. */
     if (launcher_ask(r, CLEAN_TASK, t->id, NULL, 0, &e) < 0)
@@ -144,6 +147,7 @@ void recover_cleaned(struct registry *r, struct task *t, const struct err *e)
     }
     if (e->status != 0)
         log_error("task %s: not all it left could be cleared: %s", t->id, e->detail);
+    exec_told_free(exec_events_recover(r, t, true));
     bool stopping = t->state == TASK_STOPPING;
     int rc = read_record(r, t, &s);
     bool damaged = rc < 0 && errno == EBADMSG;

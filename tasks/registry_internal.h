@@ -98,8 +98,26 @@ int events_transaction(struct registry *r, int (*change)(struct registry *r, con
                        const void *arg, struct err *e);
 /* Drops what waits about this task (EVENT_TYPES: of any type): the change that it tells is refused. */
 void events_forget(struct registry *r, const char *task, enum event_type type);
+/* Of this task, those that are not yet in the store; as events_read, but without numbers. */
+void events_pending(struct registry *r, const char *task, bool (*fn)(void *arg, const struct event_row *v), void *arg);
 /* transitions.c: emits what t has become since the last time. */
 void events_transition(struct registry *r, struct task *t);
+/* step, code, detail and errno, as parts of an event's data. */
+void events_put_failure(struct json *j, const struct err *e);
+
+/* exec.c: a status that another process has sent or recorded; its texts are made to have an end. False when it is not
+ * of this session. */
+bool exec_status_accept(struct session_status *s, const char *id);
+/* exec_events.c: the events of exec sessions. */
+struct exec_told; /* what the scan of a task's sessions has told: its supervisor may say it once more */
+/* The supervisor says that a session of t runs or has ended. told: of this connection, or NULL. */
+void exec_events_apply(struct registry *r, const struct task *t, struct exec_told *told,
+                       const struct session_status *s);
+/* Emits what the sessions of t on disk have become and the log does not hold yet. over: its supervisor is gone, so
+ * those that have no end are lost; t itself has not been told to have ended. NULL when there are no sessions: then the
+ * log is not read. The caller frees the result. */
+struct exec_told *exec_events_recover(struct registry *r, const struct task *t, bool over);
+void exec_told_free(struct exec_told *told); /* NULL allowed */
 
 /* link.c: the supervisors. */
 /* op: LAUNCH_TASK or LAUNCH_AGAIN. */

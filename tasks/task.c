@@ -34,13 +34,18 @@ bool task_live(const struct task *t)
     return !task_ended(t) && t->state != TASK_PENDING;
 }
 
+void exit_put(struct json *j, int32_t code, int32_t signum)
+{
+    json_set(j, "code", code < 0 ? json_new_null() : json_new_int(code));
+    json_set_string(j, "signal", signum > 0 ? signal_name(signum) : NULL);
+}
+
 struct json *task_exit_json(const struct task *t)
 {
     const struct exit_info *x = &t->status.exit;
     struct json *j = json_object();
 
-    json_set(j, "code", x->code < 0 ? json_new_null() : json_new_int(x->code));
-    json_set_string(j, "signal", x->signum > 0 ? signal_name(x->signum) : NULL);
+    exit_put(j, x->code, x->signum);
     json_set_bool(j, "oom_killed", x->oom_killed);
     json_set_string(j, "reason", x->reason);
     json_set_time(j, "started_at", x->started_at);

@@ -53,6 +53,8 @@ int task_state_parse(const char *name);         /* -1 unknown */
 bool task_ended(const struct task *t);          /* exited, failed, lost */
 bool task_live(const struct task *t);           /* neither ended nor pending: it takes room */
 
+/* code and signal, of which one is null, as in exit_info. */
+void exit_put(struct json *j, int32_t code, int32_t signum);
 /* How its last run ended: code, signal, oom_killed, reason, started_at, finished_at. The caller frees it. */
 struct json *task_exit_json(const struct task *t);
 

@@ -22,15 +22,19 @@ static struct json *restart_data(const struct task *t)
     return j;
 }
 
-static struct json *failure_data(const struct task *t)
+void events_put_failure(struct json *j, const struct err *e)
 {
-    const struct err *e = &t->status.err;
-    struct json *j = json_object();
-
     json_set_string(j, "step", e->step[0] ? e->step : NULL);
     json_set_string(j, "code", e->code);
     json_set_string(j, "detail", e->detail);
     json_set_string(j, "errno", e->errnum ? err_errno_name(e->errnum) : NULL);
+}
+
+static struct json *failure_data(const struct task *t)
+{
+    struct json *j = json_object();
+
+    events_put_failure(j, &t->status.err);
     return j;
 }
 
