@@ -24,6 +24,7 @@ _Static_assert(sizeof(struct err) == 456, "struct err is inside of messages: it 
 _Static_assert(sizeof(struct cgroup_usage) == 152, "struct cgroup_usage is inside of messages: it does not grow");
 _Static_assert(sizeof(struct net_status) == 302, "struct net_status is inside of messages: it does not grow");
 _Static_assert(offsetof(struct run_status, log_lost) == 1216, "fields of version 1 have moved");
+_Static_assert(offsetof(struct session_status, executed) == 552, "fields of version 1 have moved");
 _Static_assert(sizeof(struct run_status) <= MESSAGE_MAX / 2, "there must be room to grow");
 
 /* Tests of an upgrade: this process is one of version 1. */

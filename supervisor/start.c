@@ -41,15 +41,16 @@ static void stdio_close(struct stdio *io)
 }
 #define _cleanup_stdio_ __attribute__((cleanup(stdio_close)))
 
-/* For tests: segments of CLOISTER_SEGMENT_BYTES, in builds with -DCLOISTER_FAULTS=ON only. */
-static int64_t segment_size(const struct spec *s)
+/* For tests: what the task's environment says instead, in builds with -DCLOISTER_FAULTS=ON only. */
+static int64_t unless_tested(const struct spec *s, const char *name, int64_t value)
 {
 #ifdef CLOISTER_FAULTS
     for (size_t i = 0; i < s->env.n; i++)
-        if (strcmp(s->env.v[i].key, "CLOISTER_SEGMENT_BYTES") == 0)
+        if (strcmp(s->env.v[i].key, name) == 0)
             return strtoll(s->env.v[i].value, NULL, 10);
 #endif
-    return s->logs.max_file_size << 20;
+    (void)s, (void)name;
+    return value;
 }
 
 static int stdio_open(struct supervision *s, struct stdio *io, struct err *e)
@@ -74,7 +75,7 @@ static int stdio_open(struct supervision *s, struct stdio *io, struct err *e)
             .cursor = cursor,
             .file_start = file_start,
             .lost = lost,
-            .max_size = segment_size(&s->spec),
+            .max_size = unless_tested(&s->spec, "CLOISTER_SEGMENT_BYTES", s->spec.logs.max_file_size << 20),
             .max_files = s->spec.logs.max_files,
             .gid = s->args->policy->server_gid,
             .disabled = s->spec.logs.disabled,
@@ -140,7 +141,7 @@ static int on_copied(void *arg)
     int64_t now = clock_mono_ms();
 
     loop_poll(s->loop);
-    if (now - s->told_ms >= PROGRESS_MS) {
+    if (now - s->told_ms >= unless_tested(&s->spec, "CLOISTER_PROGRESS_MS", PROGRESS_MS)) {
         s->told_ms = now;
         s->status.root_files = s->progress.files;
         s->status.root_bytes = s->progress.bytes;

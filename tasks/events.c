@@ -34,6 +34,7 @@ static const char *const names[EVENT_TYPES] = {
     [EVENT_EXEC_EXITED] = "exec.exited",         /* session, code, signal, timed_out, started_at, finished_at */
     [EVENT_EXEC_FAILED] = "exec.failed",         /* session, step, code, detail, errno */
     [EVENT_EXEC_LOST] = "exec.lost",             /* session, reason */
+    [EVENT_TASK_PROGRESS] = "task.progress",     /* files, bytes, done */
 };
 
 struct event { /* queued */

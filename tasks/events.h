@@ -30,6 +30,7 @@ enum event_type { /* a new one needs its row in events.c, and its name in openap
                   EVENT_EXEC_EXITED,
                   EVENT_EXEC_FAILED,
                   EVENT_EXEC_LOST,
+                  EVENT_TASK_PROGRESS,
                   EVENT_TYPES,
 };
 

@@ -191,6 +191,9 @@ static void load(void *arg, const struct task_row *row)
     t->told = t->state;
     t->told_start = t->status.started_at;
     t->told_end = t->status.exit.finished_at;
+    t->told_files = t->status.root_files;
+    t->told_bytes = t->status.root_bytes;
+    t->told_progress = t->state == TASK_STARTING && t->status.root_files > 0;
     t->idempotency_key = row->idempotency_key ? xstrdup(row->idempotency_key) : NULL;
     t->body_hash = row->body_hash ? xstrdup(row->body_hash) : NULL;
     registry_append(r, t);

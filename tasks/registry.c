@@ -140,6 +140,7 @@ int registry_try_start(struct registry *r, struct task *t)
     struct err e = {0};
 
     t->state = TASK_STARTING;
+    t->status.root_files = t->status.root_bytes = 0; /* a root of before a reboot is made anew */
     memcpy(t->status.boot_id, r->boot_id, sizeof(t->status.boot_id));
     t->version++;
     events_transition(r, t);

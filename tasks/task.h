@@ -41,11 +41,13 @@ struct task {
     /* private to the registry */
     struct registry *registry;
     struct link *link;
-    struct loop_source *relink; /* looks for its supervisor again */
-    struct task *prev, *next;   /* by creation */
-    enum task_state told;       /* what events have told: state (TASK_STATES: nothing), */
-    int64_t told_start;         /* started_at, */
-    int64_t told_end;           /* and the last end */
+    struct loop_source *relink;     /* looks for its supervisor again */
+    struct task *prev, *next;       /* by creation */
+    enum task_state told;           /* what events have told: state (TASK_STATES: nothing), */
+    int64_t told_start;             /* started_at, */
+    int64_t told_end;               /* the last end, */
+    int64_t told_files, told_bytes; /* and how far the copy of its root is: */
+    bool told_progress;             /* at least once in this start */
 };
 
 const char *task_state_name(enum task_state s); /* "running" */

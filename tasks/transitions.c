@@ -90,11 +90,40 @@ static void emit_oom(struct registry *r, const struct task *t)
     events_emit(r, EVENT_TASK_OOM, t, j);
 }
 
+static void emit_progress(struct registry *r, const struct task *t, bool done)
+{
+    struct json *j = json_object();
+
+    json_set_int(j, "files", t->status.root_files);
+    json_set_int(j, "bytes", t->status.root_bytes);
+    json_set_bool(j, "done", done);
+    events_emit(r, EVENT_TASK_PROGRESS, t, j);
+}
+
+/* Of a copied root; its end is told if its progress was. */
+static void tell_progress(struct registry *r, struct task *t)
+{
+    bool changed = t->status.root_files != t->told_files || t->status.root_bytes != t->told_bytes;
+    bool starting = t->state == TASK_STARTING, was_starting = t->told == TASK_STARTING;
+
+    if (starting && was_starting && changed) {
+        emit_progress(r, t, false);
+        t->told_progress = true;
+    } else if (starting != was_starting) {
+        if (t->told_progress && t->state != TASK_FAILED && t->state != TASK_LOST && t->state != TASK_PENDING)
+            emit_progress(r, t, true);
+        t->told_progress = false;
+    }
+    t->told_files = t->status.root_files;
+    t->told_bytes = t->status.root_bytes;
+}
+
 void events_transition(struct registry *r, struct task *t)
 {
     bool same_run = t->told_start == t->status.started_at;
     enum task_state before = t->told;
 
+    tell_progress(r, t);
     if (t->state == before && same_run)
         return;
     t->told = t->state;
