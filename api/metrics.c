@@ -174,7 +174,7 @@ static const struct metric {
     {"cloister_tasks", gauge, "Tasks by state.", NULL, put_states},
     {"cloister_task_starts_total", counter, "Tasks taken.", task_starts, NULL},
     {"cloister_task_failures_total", counter, "Tasks that never ran, by the step that failed.", NULL, put_failures},
-    {"cloister_task_oom_kills_total", counter, "Processes of ended runs killed for memory.", oom_kills, NULL},
+    {"cloister_task_oom_kills_total", counter, "Processes of tasks killed for memory.", oom_kills, NULL},
     {"cloister_events_total", counter, "Events by type.", NULL, put_events},
     {"cloister_event_last_number", gauge, "Number of the newest event.", event_last, NULL},
     {"cloister_event_followers", gauge, "Streams of events that are open.", event_followers, NULL},

@@ -107,6 +107,15 @@ void cgroup_usage(const struct cgroup_host *h, const char *id, struct cgroup_usa
 void cgroup_usage_brief(const struct cgroup_host *h, const char *id, struct cgroup_usage *u);
 /* The same with limits and pressure. */
 void cgroup_stat(const struct cgroup_host *h, const char *id, struct cgroup_stat *s);
+/* How many processes of the group, in all, the kernel has killed for memory; -1 when it does not tell. */
+int64_t cgroup_oom_kills(const struct cgroup_host *h, const char *id);
+/* An fd that has something to read (poll(2): POLLIN of v1's, POLLPRI of v2's) when cgroup_oom_kills may have changed,
+ * or is about to. The caller closes it before cgroup_remove. -1 with errno when this host gives no word. */
+int cgroup_oom_watch(const struct cgroup_host *h, const char *id);
+/* The events to wait for on that fd (epoll(7)). */
+uint32_t cgroup_oom_events(const struct cgroup_host *h);
+/* Whether there was word since the last time; it is taken. */
+bool cgroup_oom_clear(const struct cgroup_host *h, int fd);
 /* Removes the empty group everywhere, with retries up to 2 s; -1 with errno when something stayed. Never moves a
  * process elsewhere. A group that is not there is success. */
 int cgroup_remove(const struct cgroup_host *h, const char *id);

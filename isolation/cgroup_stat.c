@@ -80,6 +80,11 @@ static const struct source brief_sources[] = {
     {CG_PIDS, 2, "pids.current", ALONE, NULL, USAGE(pids), 1},
 };
 
+static const struct source oom_sources[] = {
+    {CG_MEMORY, 1, "memory.oom_control", KEYED, "oom_kill", USAGE(oom_kills), 1},
+    {CG_MEMORY, 2, "memory.events", KEYED, "oom_kill", USAGE(oom_kills), 1},
+};
+
 static const struct source limit_sources[] = {
     {CG_MEMORY, 1, "memory.limit_in_bytes", ALONE, NULL, AT(memory_limit_bytes), 1},
     {CG_MEMORY, 2, "memory.max", ALONE, NULL, AT(memory_limit_bytes), 1},
@@ -173,6 +178,15 @@ void cgroup_usage_brief(const struct cgroup_host *h, const char *id, struct cgro
     if (!id || cg_name_ok(id))
         READ(h, id, brief_sources, &s);
     *u = s.usage;
+}
+
+int64_t cgroup_oom_kills(const struct cgroup_host *h, const char *id)
+{
+    struct cgroup_stat s;
+    memset(&s, 0xff, sizeof(s));
+    if (cg_name_ok(id))
+        READ(h, id, oom_sources, &s);
+    return s.usage.oom_kills;
 }
 
 /* "some avg10=0.00 avg60=0.00 avg300=0.00 total=0" */

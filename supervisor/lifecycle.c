@@ -76,6 +76,7 @@ int lifecycle_resume(struct supervision *s, struct err *e)
     if (record_read(s->task_dir_fd, s->args->id, &before) == 0) {
         s->status.restarts = before.restarts + 1;
         *x = before.exit;
+        s->status.oom_kills = before.oom_kills;
         if (before.state != RUN_RESTARTING) {
             *x = (struct exit_info){.code = -1, .started_at = before.started_at, .finished_at = clock_real_ns()};
             snprintf(x->reason, sizeof(x->reason), REBOOT_REASON);
@@ -93,6 +94,7 @@ void lifecycle_started(struct supervision *s)
         s->first_started_ms = clock_mono_ms();
     remove_timers(s);
     arm_timeout(s);
+    oom_started(s);
     if (s->spec.cpu_timeout_ms > 0)
         on_cpu_check(s, 0);
 }

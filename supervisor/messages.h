@@ -116,6 +116,8 @@ struct run_status {
     /* version 2 */
     uint64_t log_lost;  /* bytes of output that the disk did not take */
     char waits_for[96]; /* why it has not ended although it was killed, or "" */
+    /* version 3 */
+    int64_t oom_kills; /* processes of all runs so far that the kernel killed for memory */
 };
 
 /* exit.reason when boot_id tells of another boot */

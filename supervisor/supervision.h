@@ -48,6 +48,11 @@ struct supervision {
     const char *kill_reason;          /* why we killed it ourselves, or NULL */
     struct session *sessions;         /* exec sessions: session.h */
     struct untold *untold;            /* failures of sessions that no server has heard of: control.c */
+    struct {
+        int64_t before; /* status.oom_kills when the run began */
+        int fd;         /* the kernel's word, or -1 */
+        struct loop_source *source, *timer;
+    } oom;
     /* lifecycle.c */
     struct restart_history history;
     int64_t first_started_ms; /* CLOCK_BOOTTIME; timeout counts from here */
@@ -89,6 +94,11 @@ void lifecycle_updated(struct supervision *s);
 void lifecycle_restart(struct supervision *s, int64_t timeout_ms, struct err *e);
 /* A stop while it waits to be restarted: there is nothing to kill. */
 void lifecycle_give_up(struct supervision *s, const char *reason);
+
+/* oom.c: status.oom_kills, told while the task runs on. */
+void oom_started(struct supervision *s);
+/* The run has ended, with so many kills (-1: not known): nothing is left that holds its group. */
+void oom_ended(struct supervision *s, int64_t kills);
 
 /* input.c */
 /* The read end of the run's standard input (the caller's), or -1 with errno. */

@@ -67,6 +67,7 @@ static void describe_end(struct supervision *s)
     s->status.log_lost = s->capture[0].lost + s->capture[1].lost;
     cgroup_usage(s->args->cgroups, s->args->id, &x->usage);
     x->oom_killed = x->usage.oom_kills > 0;
+    oom_ended(s, x->usage.oom_kills);
     const char *reason = s->kill_reason    ? s->kill_reason
                          : x->oom_killed   ? "out of memory"
                          : WIFSIGNALED(st) ? "signaled"
@@ -249,6 +250,7 @@ _Noreturn void supervisor_main(const struct supervisor_args *given)
                             .logs_dir_fd = -1,
                             .signal_fd = -1,
                             .input_fd = -1,
+                            .oom = {.fd = -1},
                             .disk = DISK_INIT,
                             .userns = USERNS_INIT};
     struct err e = {0};

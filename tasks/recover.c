@@ -191,6 +191,7 @@ static void load(void *arg, const struct task_row *row)
     t->told = t->state;
     t->told_start = t->status.started_at;
     t->told_end = t->status.exit.finished_at;
+    t->told_oom = t->status.oom_kills;
     t->told_files = t->status.root_files;
     t->told_bytes = t->status.root_bytes;
     t->told_progress = t->state == TASK_STARTING && t->status.root_files > 0;

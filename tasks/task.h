@@ -45,6 +45,7 @@ struct task {
     struct task *prev, *next;       /* by creation */
     enum task_state told;           /* what events have told: state (TASK_STATES: nothing), */
     int64_t told_start;             /* started_at, */
+    int64_t told_oom;               /* oom_kills, */
     int64_t told_end;               /* the last end, */
     int64_t told_files, told_bytes; /* and how far the copy of its root is: */
     bool told_progress;             /* at least once in this start */

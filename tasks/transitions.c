@@ -80,13 +80,24 @@ static void count_failure(struct event_counters *c, const char *step)
     c->failures[i].n++;
 }
 
-static void emit_oom(struct registry *r, const struct task *t)
+/* What has not been told yet. A count that is lower than before is one that began anew, after a reboot. Supervisors
+ * of an older version tell at the end alone, and have no count. */
+static void tell_oom(struct registry *r, struct task *t)
 {
-    int64_t kills = t->status.exit.usage.oom_kills;
-    struct json *j = json_object();
+    const struct exit_info *x = &t->status.exit;
+    int64_t kills = t->status.oom_kills - t->told_oom;
+    bool new_end = t->told_end != x->finished_at;
 
+    if (t->status.oom_kills == 0 && new_end && x->oom_killed &&
+        (t->state == TASK_EXITED || t->state == TASK_RESTARTING))
+        kills = x->usage.oom_kills > 0 ? x->usage.oom_kills : 1;
+    t->told_oom = t->status.oom_kills;
+    t->told_end = x->finished_at;
+    if (kills <= 0)
+        return;
+    struct json *j = json_object();
     json_set_int(j, "kills", kills);
-    r->events.counters.oom_kills += kills > 0 ? (uint64_t)kills : 1;
+    r->events.counters.oom_kills += (uint64_t)kills;
     events_emit(r, EVENT_TASK_OOM, t, j);
 }
 
@@ -124,14 +135,11 @@ void events_transition(struct registry *r, struct task *t)
     enum task_state before = t->told;
 
     tell_progress(r, t);
+    tell_oom(r, t);
     if (t->state == before && same_run)
         return;
     t->told = t->state;
     t->told_start = t->status.started_at;
-    bool new_end = t->told_end != t->status.exit.finished_at;
-    t->told_end = t->status.exit.finished_at;
-    if ((t->state == TASK_EXITED || t->state == TASK_RESTARTING) && new_end && t->status.exit.oom_killed)
-        emit_oom(r, t);
     if (t->state == TASK_FAILED)
         count_failure(&r->events.counters, t->status.err.step[0] ? t->status.err.step : "none");
     if (t->state == TASK_RUNNING && before == TASK_PAUSED && same_run)
