@@ -67,6 +67,12 @@ static void put_failures(struct scrape *s, const char *name)
         put_labelled(s, name, "step", s->events->failures[i].step, (double)s->events->failures[i].n);
 }
 
+static void put_log_bytes(struct scrape *s, const char *name)
+{
+    put_labelled(s, name, "stream", "stdout", (double)s->events->log_bytes[0]);
+    put_labelled(s, name, "stream", "stderr", (double)s->events->log_bytes[1]);
+}
+
 static void put_events(struct scrape *s, const char *name)
 {
     for (int i = 0; i < EVENT_TYPES; i++)
@@ -126,6 +132,15 @@ static void put_task_restarts(struct scrape *s, const char *name)
         put_labelled(s, name, "task", s->tasks[i].task->id, s->tasks[i].task->status.restarts);
 }
 
+static void put_task_log_bytes(struct scrape *s, const char *name)
+{
+    for (size_t i = 0; i < s->ntasks; i++) {
+        const uint64_t *n = s->tasks[i].task->status.log_bytes;
+
+        put_labelled(s, name, "task", s->tasks[i].task->id, (double)(n[0] + n[1]));
+    }
+}
+
 /* Names are chosen by users: monitors get ids only. Neither ids nor names need escaping. */
 static void put_task_info(struct scrape *s, const char *name)
 {
@@ -175,6 +190,8 @@ static const struct metric {
     {"cloister_task_starts_total", counter, "Tasks taken.", task_starts, NULL},
     {"cloister_task_failures_total", counter, "Tasks that never ran, by the step that failed.", NULL, put_failures},
     {"cloister_task_oom_kills_total", counter, "Processes of tasks killed for memory.", oom_kills, NULL},
+    {"cloister_log_bytes_total", counter, "Output of tasks; of running ones told every 10 s while it comes.", NULL,
+     put_log_bytes},
     {"cloister_events_total", counter, "Events by type.", NULL, put_events},
     {"cloister_event_last_number", gauge, "Number of the newest event.", event_last, NULL},
     {"cloister_event_followers", gauge, "Streams of events that are open.", event_followers, NULL},
@@ -193,6 +210,7 @@ static const struct metric {
     {"cloister_task_memory_bytes", gauge, "Memory of a running task.", NULL, put_task_memory},
     {"cloister_task_pids", gauge, "Processes and threads of a running task.", NULL, put_task_pids},
     {"cloister_task_restarts_total", counter, "Starts of a running task after its first.", NULL, put_task_restarts},
+    {"cloister_task_log_bytes_total", counter, "Output of a running task, as last told.", NULL, put_task_log_bytes},
     {"cloister_task_info", gauge, "Names of running tasks (role operator).", NULL, put_task_info},
     {"cloister_task_metrics_omitted", gauge, "Running tasks, the oldest, not told one by one.", tasks_omitted, NULL},
     {"process_cpu_seconds_total", counter, "CPU time of the server process.", process_cpu, NULL},

@@ -117,7 +117,8 @@ struct run_status {
     uint64_t log_lost;  /* bytes of output that the disk did not take */
     char waits_for[96]; /* why it has not ended although it was killed, or "" */
     /* version 3 */
-    int64_t oom_kills; /* processes of all runs so far that the kernel killed for memory */
+    int64_t oom_kills;     /* processes of all runs so far that the kernel killed for memory */
+    uint64_t log_bytes[2]; /* output of all runs so far, of stdout and stderr; changes alone are told now and then */
 };
 
 /* exit.reason when boot_id tells of another boot */

@@ -38,8 +38,9 @@ struct supervision {
     struct client clients[CLIENTS_MAX];
     struct capture capture[2];
     struct capture_order log_order;
-    int64_t lost_told_ms; /* CLOCK_BOOTTIME; when status.log_lost was last told in between */
-    int input_fd;         /* write end of the run's standard input while it is open, else -1 */
+    /* CLOCK_BOOTTIME; when status.log_lost and status.log_bytes were last told in between */
+    int64_t lost_told_ms, bytes_told_ms;
+    int input_fd; /* write end of the run's standard input while it is open, else -1 */
     bool main_reaped, has_cgroup, has_dirs;
     int wait_status;
     struct loop_source *child_source; /* the watch of signal_fd */

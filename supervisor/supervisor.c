@@ -21,7 +21,7 @@
 #include "supervisor/record.h"
 #include "supervisor/session.h"
 
-enum { RECORD_RETRY_MS = 1000, TRIM_AFTER_MS = 500, LOST_TELL_MS = 1000 };
+enum { RECORD_RETRY_MS = 1000, TRIM_AFTER_MS = 500, LOST_TELL_MS = 1000, BYTES_TELL_MS = 10000 };
 
 /* Only the standard streams and our few fds stay, from 3 on: nothing of the launcher's can reach the task. The program
  * of the device policy and the template are -1 where there is none. */
@@ -54,6 +54,13 @@ static int read_spec(struct supervision *s, struct err *e)
     return j ? spec_decode(j, &s->spec, e) : -1;
 }
 
+static void count_output(struct supervision *s)
+{
+    s->status.log_lost = s->capture[0].lost + s->capture[1].lost;
+    for (int i = 0; i < 2; i++)
+        s->status.log_bytes[i] = s->capture[i].cursor;
+}
+
 static void describe_end(struct supervision *s)
 {
     struct exit_info *x = &s->status.exit;
@@ -64,7 +71,7 @@ static void describe_end(struct supervision *s)
     x->started_at = s->status.started_at;
     x->finished_at = clock_real_ns();
     s->status.ended_boot_ms = clock_mono_ms();
-    s->status.log_lost = s->capture[0].lost + s->capture[1].lost;
+    count_output(s);
     cgroup_usage(s->args->cgroups, s->args->id, &x->usage);
     x->oom_killed = x->usage.oom_kills > 0;
     oom_ended(s, x->usage.oom_kills);
@@ -147,16 +154,19 @@ static void on_child(void *arg, uint32_t events)
         on_end(s);
 }
 
-/* Output that the disk did not take is told while the task runs, but not all the time. */
-static void tell_lost(struct supervision *s)
+/* How much output there is, and how much the disk did not take, is told while the task runs, but not all the time. */
+static void tell_output(struct supervision *s)
 {
-    uint64_t lost = s->capture[0].lost + s->capture[1].lost;
+    bool lost = s->capture[0].lost + s->capture[1].lost != s->status.log_lost;
     int64_t now = clock_mono_ms();
 
-    if (lost == s->status.log_lost || now - s->lost_told_ms < LOST_TELL_MS)
+    if (!s->bytes_told_ms)
+        s->bytes_told_ms = now;
+    if ((!lost || now - s->lost_told_ms < LOST_TELL_MS) && now - s->bytes_told_ms < BYTES_TELL_MS)
         return;
-    s->status.log_lost = lost;
-    s->lost_told_ms = now;
+    count_output(s);
+    s->lost_told_ms = lost ? now : s->lost_told_ms;
+    s->bytes_told_ms = now;
     control_broadcast(s);
 }
 
@@ -170,7 +180,7 @@ static void on_output(struct supervision *s, int i)
         close(c->pipe_fd);
         c->pipe_fd = -1;
     }
-    tell_lost(s);
+    tell_output(s);
 }
 
 static void on_stdout(void *arg, uint32_t events)

@@ -64,7 +64,7 @@ enum { EVENT_STEPS = 32, EVENT_STEP_NAME = 32 };
 
 struct event_counters { /* since this process began */
     uint64_t by_type[EVENT_TYPES];
-    uint64_t oom_kills;
+    uint64_t oom_kills, log_bytes[2]; /* processes; output of tasks, of stdout and stderr */
     struct {
         char step[EVENT_STEP_NAME];
         uint64_t n;

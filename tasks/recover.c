@@ -34,10 +34,24 @@ static enum task_state state_of(const struct run_status *s, enum task_state othe
     }
 }
 
+/* Output alone is no change that is stored or told: it comes all the time. */
+static void count_output(struct task *t, const struct run_status *s)
+{
+    for (int i = 0; i < 2; i++) {
+        if (!t->from_row && s->log_bytes[i] > t->status.log_bytes[i])
+            t->registry->events.counters.log_bytes[i] += s->log_bytes[i] - t->status.log_bytes[i];
+        t->status.log_bytes[i] = s->log_bytes[i];
+    }
+    t->from_row = false;
+}
+
 bool recover_apply(struct task *t, const struct run_status *s)
 {
     /* An end is final; and the message comes from another process, so its texts are checked to have an end. */
-    if (task_ended(t) || strncmp(s->id, t->id, sizeof(s->id)) != 0 || memcmp(s, &t->status, sizeof(*s)) == 0)
+    if (task_ended(t) || strncmp(s->id, t->id, sizeof(s->id)) != 0)
+        return false;
+    count_output(t, s);
+    if (memcmp(s, &t->status, sizeof(*s)) == 0)
         return false;
     t->status = *s;
     t->status.boot_id[sizeof(s->boot_id) - 1] = '\0';
@@ -184,6 +198,7 @@ static void load(void *arg, const struct task_row *row)
     }
     memcpy(t->id, row->id, sizeof(t->id));
     t->deleting = row->removing;
+    t->from_row = true;
     t->state = row->state >= TASK_PENDING && row->state < TASK_STATES ? (enum task_state)row->state : TASK_LOST;
     t->version = row->version;
     t->created_at = row->created_at;

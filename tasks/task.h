@@ -48,6 +48,7 @@ struct task {
     int64_t told_oom;               /* oom_kills, */
     int64_t told_end;               /* the last end, */
     int64_t told_files, told_bytes; /* and how far the copy of its root is: */
+    bool from_row;                  /* its supervisor has not been heard since the server began */
     bool told_progress;             /* at least once in this start */
 };
 

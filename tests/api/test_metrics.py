@@ -1,7 +1,9 @@
 """GET /metrics against a strict reader of the Prometheus text format 0.0.4, and against what happens."""
 import http.client
 import math
+import os
 import re
+import signal
 
 import pytest
 
@@ -101,6 +103,29 @@ def test_a_running_task_is_told(daemon):
     assert now["cloister_task_info", "busy", task["id"]] == 1 and now["cloister_task_metrics_omitted"] == 0
     assert daemon.request("DELETE", f"/v1/tasks/{task['id']}?force=true").status == 204
     assert not [key for key in scrape(daemon) if task["id"] in key]
+
+
+def test_output_is_counted_by_stream(own_daemon):
+    """Exactly when a run has ended; of a running task within some seconds; once, also over the server's death."""
+    d = own_daemon
+    total = lambda stream: scrape(d)["cloister_log_bytes_total", stream]
+    d.sh("head -c 100000 /dev/zero; head -c 1234 /dev/zero >&2")
+    assert (total("stdout"), total("stderr")) == (100000, 1234)
+    d.run("/bin/sh", "-c", "printf 12345; exit 1", restart={"attempts": 2, "delay": "100ms", "interval": "1h"})
+    assert (total("stdout"), total("stderr")) == (100015, 1234)
+    task = d.start_task("/bin/sh", "-c", "while sleep 0.2; do echo 3456789; done")
+    live = lambda: scrape(d).get(("cloister_task_log_bytes_total", task["id"]), 0)
+    version = d.task(task["id"])["version"]
+    wait_until(lambda: live() > 0, 30, "word of the output")
+    assert total("stdout") == 100015 + live() and d.task(task["id"])["version"] == version
+    server = d.server_pid()
+    os.kill(server, signal.SIGKILL)
+    wait_until(lambda: d.ready() and d.server_pid() != server, 20, "the next server")
+    seen = wait_until(live, what="the supervisor's first word")
+    assert total("stdout") == 0  # the last server has counted it
+    assert d.post(f"/v1/tasks/{task['id']}/stop?wait=exited").status == 200
+    size = len(d.get(f"/v1/tasks/{task['id']}/logs?stream=stdout").body)
+    assert 0 <= total("stdout") <= size - seen
 
 
 def test_monitors_get_no_names(daemon):
