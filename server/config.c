@@ -39,6 +39,8 @@ static const struct option options[] = {
     {"", "max_body", K_INT, AT(max_body), "1048576", 1024, 16777216, NULL, "largest request body in bytes"},
     {"", "max_connections", K_INT, AT(max_connections), "1024", 1, 16384, NULL, "connections at once, per listener"},
     {"", "events_max", K_INT, AT(events_max), "100000", 100, 100000000, NULL, "how many events are kept, about"},
+    {"", "events_max_bytes", K_INT, AT(events_max_bytes), "104857600", 65536, 1099511627776, NULL,
+     "how many bytes of events are kept, about"},
     {"", "metrics_tasks_max", K_INT, AT(metrics_tasks_max), "100", 0, 10000, NULL, "tasks in /metrics, newest first"},
     {PLUGIN, "default_pid_mode", K_STRING, AT(default_pid_mode), "private", 0, 0, "private host", "for tasks without"},
     {PLUGIN, "default_ipc_mode", K_STRING, AT(default_ipc_mode), "private", 0, 0, "private host", "for tasks without"},

@@ -23,7 +23,7 @@ struct config {
     char *state_dir, *run_dir, *socket, *listen, *socket_group, *server_user, *tokens_file, *cgroup_parent, *log_level;
     struct config_list allowed_hosts, allowed_origins;
     int64_t max_body, max_connections;
-    int64_t events_max, metrics_tasks_max;
+    int64_t events_max, events_max_bytes, metrics_tasks_max;
     char *default_pid_mode, *default_ipc_mode, *default_userns_mode, *userns_range, *denied_host_uids,
         *denied_host_gids, *ambient_caps;
     bool no_pivot_root, allow_seccomp_unconfined, stop_tasks_on_shutdown;

@@ -194,6 +194,7 @@ static int server_main(void *arg, int launcher_sock)
         .launcher_fd = launcher_sock,
         .limits = limits(d),
         .events_max = d->config.events_max,
+        .events_max_bytes = d->config.events_max_bytes,
     };
     service.registry = registry_open(&config, &e);
     if (service.registry) {

@@ -10,7 +10,7 @@
 #include "base/log.h"
 #include "tasks/registry_internal.h"
 
-enum { PENDING_MAX = 100000, PRUNE_SLACK = 64, PRUNE_STEP = 512, LABELS_MAX = 16384, RETRY_MS = 1000 };
+enum { PENDING_MAX = 100000, PRUNE_SLACK = 64, PRUNE_STEP = 512, ROW_BYTES = 100, LABELS_MAX = 16384, RETRY_MS = 1000 };
 
 static const char *const names[EVENT_TYPES] = {
     [EVENT_SERVER_STARTED] = "server.started",
@@ -171,35 +171,52 @@ static struct event_row row_of(const struct event *v, int64_t seq)
                               .data = v->data};
 }
 
-/* In small steps, so that no single change pays for all. */
-static int prune(struct registry *r, int64_t last, int64_t *first, struct err *e)
+static int64_t size_of(const struct event *v)
 {
-    int64_t excess = last - *first + 1 - r->config.events_max;
+    const char *const texts[] = {event_type_name(v->type), v->task, v->name, v->labels, v->data};
+    int64_t n = ROW_BYTES;
 
-    if (excess < PRUNE_SLACK)
-        return 0;
-    int64_t below = *first + (excess < PRUNE_STEP ? excess : PRUNE_STEP);
-    if (store_events_prune(r->store, below, e) < 0)
+    for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++)
+        n += texts[i] ? (int64_t)strlen(texts[i]) : 0;
+    return n;
+}
+
+/* By number and by size, in small steps, so that no single change pays for all, and not for each event anew. */
+static int prune(struct registry *r, struct event_range *g, struct err *e)
+{
+    int64_t excess = g->last - g->first + 1 - r->config.events_max, max = r->config.events_max_bytes;
+    int64_t by_number = g->first + (excess < PRUNE_SLACK ? 0 : excess < PRUNE_STEP ? excess : PRUNE_STEP);
+    int64_t to = g->last - g->first < PRUNE_STEP ? g->last : g->first + PRUNE_STEP;
+    int64_t below = g->first;
+
+    if (g->total - g->below > max + max / PRUNE_SLACK &&
+        store_events_beyond(r->store, g->first, to, g->total - max, &below, e) < 0)
         return -1;
-    *first = below;
+    below = below > by_number ? below : by_number;
+    if (below == g->first)
+        return 0;
+    /* Read before it is removed with the others. */
+    if (store_events_total(r->store, below - 1, &g->below, e) < 0 || store_events_prune(r->store, below, e) < 0)
+        return -1;
+    g->first = below;
     return 0;
 }
 
 static int write_all(struct registry *r, int (*change)(struct registry *r, const void *arg, struct err *e),
-                     const void *arg, int64_t *first, struct err *e)
+                     const void *arg, struct event_range *g, struct err *e)
 {
-    int64_t last = r->events.last;
-
     if (change && change(r, arg, e) < 0)
         return -1;
     for (struct event *v = r->events.pending; v; v = v->next) {
         struct event_row row = row_of(v, 0);
 
+        g->total += size_of(v);
+        row.total = g->total;
         if (store_event_add(r->store, &row, e) < 0)
             return -1;
-        last = row.seq;
+        g->last = row.seq;
     }
-    return prune(r, last, first, e);
+    return prune(r, g, e);
 }
 
 static void tell(struct event_log *l, const struct event_row *v)
@@ -231,7 +248,7 @@ static void done(struct event_log *l)
     l->npending = 0;
     while (v) {
         struct event *next = v->next;
-        struct event_row row = row_of(v, ++l->last);
+        struct event_row row = row_of(v, ++l->range.last);
 
         l->counters.by_type[v->type]++;
         tell(l, &row);
@@ -243,16 +260,17 @@ static void done(struct event_log *l)
 int events_transaction(struct registry *r, int (*change)(struct registry *r, const void *arg, struct err *e),
                        const void *arg, struct err *e)
 {
-    int64_t first = r->events.first;
+    struct event_range range = r->events.range;
 
     r->events.failed = true;
-    if (store_begin(r->store, e) < 0 || write_all(r, change, arg, &first, e) < 0 || store_commit(r->store, e) < 0) {
+    if (store_begin(r->store, e) < 0 || write_all(r, change, arg, &range, e) < 0 || store_commit(r->store, e) < 0) {
         store_rollback(r->store);
         registry_retry(r);
         return -1;
     }
     r->events.failed = false;
-    r->events.first = first;
+    range.last = r->events.range.last; /* goes on as the events are told */
+    r->events.range = range;
     done(&r->events);
     return 0;
 }
@@ -273,7 +291,13 @@ int events_flush(struct registry *r, struct err *e)
 
 int events_open(struct registry *r, struct err *e)
 {
-    return store_events_range(r->store, &r->events.first, &r->events.last, e);
+    struct event_range *g = &r->events.range;
+
+    return store_events_range(r->store, &g->first, &g->last, e) < 0 ||
+                   store_events_total(r->store, g->last, &g->total, e) < 0 ||
+                   store_events_total(r->store, g->first, &g->below, e) < 0
+               ? -1
+               : 0;
 }
 
 void events_close(struct registry *r)
@@ -297,12 +321,12 @@ void events_close(struct registry *r)
 
 int64_t events_first(const struct registry *r)
 {
-    return r->events.first;
+    return r->events.range.first;
 }
 
 int64_t events_last(const struct registry *r)
 {
-    return r->events.last;
+    return r->events.range.last;
 }
 
 int events_read(struct registry *r, const char *task, int64_t after, int limit,

@@ -23,8 +23,8 @@ struct registry_config {
     const struct cgroup_host *cgroups;
     const struct attributes *attributes;
     struct registry_limits limits;
-    int launcher_fd;    /* SOCK_SEQPACKET */
-    int64_t events_max; /* how many events are kept */
+    int launcher_fd;                      /* SOCK_SEQPACKET */
+    int64_t events_max, events_max_bytes; /* how many events are kept, and how much of them */
 };
 
 /* Opens <state_dir>/server/, reads all rows, adopts live supervisors, reads records of dead ones, asks the launcher to

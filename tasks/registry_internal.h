@@ -26,8 +26,13 @@ struct dirty { /* a task whose last change the store could not take yet */
     struct dirty *next;
 };
 
+struct event_range {      /* what is kept */
+    int64_t first, last;  /* numbers: oldest, newest */
+    int64_t below, total; /* bytes, since the log began: of all before the oldest, about; of all */
+};
+
 struct event_log {
-    int64_t first, last; /* numbers: oldest that is kept, newest */
+    struct event_range range;
     struct event *pending, *last_pending;
     size_t npending;
     bool failed;               /* the last try to write */

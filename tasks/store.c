@@ -26,9 +26,12 @@ static const char *const SQL[ST_COUNT] = {
     [ST_DELETE] = "DELETE FROM tasks WHERE id = ?1",
     [ST_EACH] = "SELECT id, created_at, spec, state, version, status, idempotency_key, body_hash FROM tasks"
                 " ORDER BY created_at, id",
-    [ST_EVENT_ADD] = "INSERT INTO events(time, type, task, name, labels, data) VALUES(?1, ?2, ?3, ?4, ?5, ?6)",
+    [ST_EVENT_ADD] = "INSERT INTO events(time, type, task, name, labels, data, total)"
+                     " VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7)",
     [ST_EVENT_PRUNE] = "DELETE FROM events WHERE seq < ?1",
     [ST_EVENT_RANGE] = "SELECT (SELECT min(seq) FROM events), (SELECT seq FROM sqlite_sequence WHERE name = 'events')",
+    [ST_EVENT_TOTAL] = "SELECT total FROM events WHERE seq = ?1",
+    [ST_EVENT_BEYOND] = "SELECT min(seq) FROM events WHERE seq >= ?1 AND seq < ?2 AND total > ?3",
     [ST_EVENT_PAGE] = "SELECT " EVENT_COLUMNS " FROM events WHERE seq > ?2 ORDER BY seq LIMIT ?3",
     [ST_EVENT_PAGE_OF_TASK] = "SELECT " EVENT_COLUMNS " FROM events WHERE task = ?1 AND seq > ?2 ORDER BY seq LIMIT ?3",
     [ST_EVENT_TAIL] = "SELECT seq FROM events ORDER BY seq DESC LIMIT 1 OFFSET ?2",
@@ -43,6 +46,7 @@ static const char *const migrations[] = {
     "CREATE TABLE events(seq INTEGER PRIMARY KEY AUTOINCREMENT, time INTEGER NOT NULL, type TEXT NOT NULL, task TEXT,"
     " name TEXT, labels TEXT, data TEXT NOT NULL) STRICT;"
     "CREATE INDEX events_by_task ON events(task, seq) WHERE task IS NOT NULL;",
+    "ALTER TABLE events ADD COLUMN total INTEGER NOT NULL DEFAULT 0;",
 };
 enum { SCHEMA_VERSION = sizeof(migrations) / sizeof(migrations[0]) };
 

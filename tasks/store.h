@@ -61,6 +61,7 @@ struct event_row { /* texts are borrowed; those of JSON are objects */
     const char *type;
     const char *task, *name, *labels; /* id, name and labels (JSON) of the task; NULL: of no task */
     const char *data;                 /* JSON */
+    int64_t total;                    /* bytes of all events up to this one; 0 in those of an older schema */
 };
 
 /* Appends and sets v->seq. */
@@ -69,6 +70,10 @@ int store_event_add(struct store *s, struct event_row *v, struct err *e);
 int store_events_prune(struct store *s, int64_t below, struct err *e);
 /* Numbers of the oldest that is kept and of the newest ever written; when none is kept first is last + 1. */
 int store_events_range(struct store *s, int64_t *first, int64_t *last, struct err *e);
+/* The total of the event with this number; 0 when there is none. */
+int store_events_total(struct store *s, int64_t seq, int64_t *total, struct err *e);
+/* The number of the first event in [from, to) whose total is above `above`, or `to`. */
+int store_events_beyond(struct store *s, int64_t from, int64_t to, int64_t above, int64_t *seq, struct err *e);
 /* At most limit events after number `after`, oldest first; of one task when task is not NULL. fn returns false to end
  * it; it must not write to the store. */
 int store_events_read(struct store *s, const char *task, int64_t after, int limit,

@@ -11,6 +11,7 @@ int store_event_add(struct store *s, struct event_row *v, struct err *e)
     store_bind_text(s, ST_EVENT_ADD, 4, v->name);
     store_bind_text(s, ST_EVENT_ADD, 5, v->labels);
     store_bind_text(s, ST_EVENT_ADD, 6, v->data);
+    sqlite3_bind_int64(s->st[ST_EVENT_ADD], 7, v->total);
     if (store_run(s, ST_EVENT_ADD, "cannot store the event", e) < 0)
         return -1;
     v->seq = sqlite3_last_insert_rowid(s->db);
@@ -37,6 +38,35 @@ int store_events_range(struct store *s, int64_t *first, int64_t *last, struct er
     }
     store_reset(s, ST_EVENT_RANGE);
     return rc;
+}
+
+/* The one number that the statement gives; *out stays as it is when it gives none. */
+static int read_number(struct store *s, enum statement which, int64_t *out, struct err *e)
+{
+    sqlite3_stmt *st = s->st[which];
+    int rc = sqlite3_step(st);
+
+    if (rc == SQLITE_ROW && sqlite3_column_type(st, 0) != SQLITE_NULL)
+        *out = sqlite3_column_int64(st, 0);
+    int result = rc == SQLITE_ROW || rc == SQLITE_DONE ? 0 : store_fail(s, 503, "cannot read the events", e);
+    store_reset(s, which);
+    return result;
+}
+
+int store_events_total(struct store *s, int64_t seq, int64_t *total, struct err *e)
+{
+    *total = 0;
+    sqlite3_bind_int64(s->st[ST_EVENT_TOTAL], 1, seq);
+    return read_number(s, ST_EVENT_TOTAL, total, e);
+}
+
+int store_events_beyond(struct store *s, int64_t from, int64_t to, int64_t above, int64_t *seq, struct err *e)
+{
+    *seq = to;
+    sqlite3_bind_int64(s->st[ST_EVENT_BEYOND], 1, from);
+    sqlite3_bind_int64(s->st[ST_EVENT_BEYOND], 2, to);
+    sqlite3_bind_int64(s->st[ST_EVENT_BEYOND], 3, above);
+    return read_number(s, ST_EVENT_BEYOND, seq, e);
 }
 
 static const char *text_at(sqlite3_stmt *st, int i)
@@ -78,14 +108,10 @@ int store_events_read(struct store *s, const char *task, int64_t after, int limi
 int store_events_tail(struct store *s, const char *task, int64_t n, int64_t *before, struct err *e)
 {
     enum statement which = task ? ST_EVENT_TAIL_OF_TASK : ST_EVENT_TAIL;
-    sqlite3_stmt *st = s->st[which];
 
     if (task)
         store_bind_text(s, which, 1, task);
-    sqlite3_bind_int64(st, 2, n);
-    int rc = sqlite3_step(st);
-    *before = rc == SQLITE_ROW ? sqlite3_column_int64(st, 0) : 0;
-    int result = rc == SQLITE_ROW || rc == SQLITE_DONE ? 0 : store_fail(s, 503, "cannot read the events", e);
-    store_reset(s, which);
-    return result;
+    sqlite3_bind_int64(s->st[which], 2, n);
+    *before = 0;
+    return read_number(s, which, before, e);
 }

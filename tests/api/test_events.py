@@ -288,6 +288,24 @@ def test_who_comes_too_late_is_told(small):
     assert exact[0] == kept[0]
 
 
+def test_retention_by_size():
+    d = Daemon(Daemon.__init__.__defaults__[0], "--events-max-bytes", "65536")
+    task = d.start_task("/bin/sleep", "600", labels={"long": "x" * 1000})
+    for _ in range(2):
+        signal_many(d, task, 200)  # each more than 1000 bytes
+        kept = events(d)
+        assert 50 <= len(kept) <= 65, len(kept)
+        assert [e["seq"] for e in kept] == list(range(kept[0]["seq"], d.get("/v1/tasks").json["events_at"] + 1))
+        server = d.server_pid()
+        os.kill(server, signal.SIGKILL)  # the size outlives the server
+        wait_until(lambda server=server: d.ready() and d.server_pid() != server)
+        assert len(events(d)) >= 50
+    assert d.request("PATCH", f"/v1/tasks/{task['id']}", {"labels": {"long": None}}).status == 200
+    signal_many(d, task, 300)  # small ones: more of them
+    assert 200 <= len(events(d)) < 400
+    d.stop()
+
+
 def test_a_number_of_another_log_is_told(small):
     kept = events(small)
     items = small.get("/v1/events?after=999999").json["items"]

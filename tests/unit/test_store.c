@@ -179,6 +179,28 @@ static void test_events_are_numbered_for_ever(void **state)
     store_close(s);
 }
 
+static void test_events_have_a_size(void **state)
+{
+    struct err e = {0};
+    struct store *s = store_open(*state, &e);
+    int64_t n;
+
+    for (int i = 1; i <= 5; i++) {
+        struct event_row v = {.type = "task.created", .data = "{}", .total = i * 10};
+
+        assert_int_equal(store_event_add(s, &v, &e), 0);
+    }
+    assert_int_equal(store_events_total(s, 3, &n, &e), 0);
+    assert_int_equal(n, 30);
+    assert_int_equal(store_events_total(s, 6, &n, &e), 0);
+    assert_int_equal(n, 0);
+    assert_int_equal(store_events_beyond(s, 1, 5, 20, &n, &e), 0);
+    assert_int_equal(n, 3);
+    assert_int_equal(store_events_beyond(s, 1, 3, 20, &n, &e), 0);
+    assert_int_equal(n, 3); /* none of these: the end */
+    store_close(s);
+}
+
 static void test_a_change_and_its_events_are_one(void **state)
 {
     struct err e = {0};
@@ -219,12 +241,12 @@ static void test_newer_schema_is_refused(void **state)
     FILE *f = fopen(path, "r+b");
     assert_non_null(f);
     assert_int_equal(fseek(f, 63, SEEK_SET), 0);
-    assert_int_equal(fputc(3, f), 3);
+    assert_int_equal(fputc(99, f), 99);
     fclose(f);
     assert_null(store_open(*state, &e));
     assert_int_equal(e.status, 500);
     assert_string_equal(e.code, STORE_DAMAGED);
-    assert_non_null(strstr(e.detail, "schema 3"));
+    assert_non_null(strstr(e.detail, "schema 99"));
 }
 
 static void test_missing_directory(void **state)
@@ -242,6 +264,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_rows_survive_reopening, setup, teardown),
         cmocka_unit_test_setup_teardown(test_duplicates_are_refused, setup, teardown),
         cmocka_unit_test_setup_teardown(test_events_are_numbered_for_ever, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_events_have_a_size, setup, teardown),
         cmocka_unit_test_setup_teardown(test_a_change_and_its_events_are_one, setup, teardown),
         cmocka_unit_test_setup_teardown(test_newer_schema_is_refused, setup, teardown),
         cmocka_unit_test(test_missing_directory),
