@@ -176,6 +176,7 @@ def test_what_it_leaves_behind_ends_with_it(daemon, task):
 
 def test_nothing_is_left(daemon, task):
     before = daemon.census()
+    time.sleep(1)  # by then it watches for kills, through a descriptor
     supervisor = next(p for p, n in daemon.children().items() if str(task["pid"]) in pathlib.Path(
         f"/proc/{p}/task/{p}/children").read_text().split())
     fds = len(os.listdir(f"/proc/{supervisor}/fd"))
