@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
@@ -171,11 +172,17 @@ static void close_streams(struct session *x)
     close_fd(&x->input_fd);
 }
 
-static void reap(pid_t *pid)
+/* Killed already. One that is uninterruptible in the kernel, as on a file system that hangs, is not waited for longer
+ * than SESSION_KILL_MS: it is reaped as an orphan when the kernel lets it. Tells the status when there is one. */
+static void reap(pid_t *pid, int *status)
 {
-    if (*pid > 0) /* killed already */
-        while (waitpid(*pid, NULL, 0) < 0 && errno == EINTR)
-            ;
+    int64_t deadline = clock_mono_ms() + SESSION_KILL_MS;
+    pid_t rc = 0;
+
+    while (*pid > 0 && (rc = waitpid(*pid, status, WNOHANG)) == 0 && clock_mono_ms() < deadline)
+        nanosleep(&(struct timespec){.tv_nsec = 2000000}, NULL);
+    if (*pid > 0 && rc == 0)
+        log_error("process %d of a session cannot be killed: uninterruptible in the kernel", (int)*pid);
     *pid = 0;
 }
 
@@ -226,8 +233,8 @@ void session_finish(struct session *x, const struct err *e)
         session_executed(x);
     if (cgroup_session_kill(h, s->args->id, x->status.id, SESSION_KILL_MS) < 0)
         log_error("task %s: processes of the session %s are left", s->args->id, x->status.id);
-    reap(&x->pid);
-    reap(&x->helper);
+    reap(&x->pid, NULL);
+    reap(&x->helper, NULL);
     close_streams(x);
     x->status.pid = 0;
     x->status.finished_at = clock_real_ns();
@@ -286,10 +293,9 @@ void sessions_end(struct supervision *s)
         if (x->helper > 0)
             kill(x->helper, SIGKILL);
         if (x->pid > 0) {
+            x->wait_status = SIGKILL; /* unless it tells otherwise (wait(2)) */
             kill(x->pid, SIGKILL);
-            while (waitpid(x->pid, &x->wait_status, 0) < 0 && errno == EINTR)
-                ;
-            x->pid = 0;
+            reap(&x->pid, &x->wait_status);
         }
         err_set(&e, 409, "task_ended", "the task has ended");
         session_finish(x, x->status.state == SESSION_RUNNING ? NULL : &e);
