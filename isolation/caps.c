@@ -29,7 +29,7 @@ static uint64_t bit(int cap)
 static int read_state(struct cap_state *s)
 {
     struct __user_cap_header_struct head = {.version = _LINUX_CAPABILITY_VERSION_3};
-    struct __user_cap_data_struct data[2];
+    struct __user_cap_data_struct data[2] = {0};
 
     *s = (struct cap_state){0};
     if (syscall(SYS_capget, &head, data) < 0)
@@ -168,7 +168,7 @@ int caps_compute(const struct spec *s, uint64_t allow, uint64_t *result, uint64_
 int caps_raise(void)
 {
     struct __user_cap_header_struct head = {.version = _LINUX_CAPABILITY_VERSION_3};
-    struct __user_cap_data_struct data[2];
+    struct __user_cap_data_struct data[2] = {0};
 
     if (syscall(SYS_capget, &head, data) < 0)
         return -1;

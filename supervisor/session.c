@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
@@ -68,6 +69,7 @@ static void session_free(struct session *x)
         at = &(*at)->next;
     *at = x->next;
     attach_drop_all(x);
+    loop_remove(x->timer);
     join_release(&x->join);
     session_spec_free(&x->spec);
     buf_free(&x->input);
@@ -170,12 +172,56 @@ static void close_streams(struct session *x)
     close_fd(&x->input_fd);
 }
 
-static void reap(pid_t *pid)
+/* Killed already. One that is uninterruptible in the kernel, as on a file system that hangs, is not waited for longer
+ * than SESSION_KILL_MS: it is reaped as an orphan when the kernel lets it. Tells the status when there is one. */
+static void reap(pid_t *pid, int *status)
 {
-    if (*pid > 0) /* killed already */
-        while (waitpid(*pid, NULL, 0) < 0 && errno == EINTR)
-            ;
+    int64_t deadline = clock_mono_ms() + SESSION_KILL_MS;
+    pid_t rc = 0;
+
+    while (*pid > 0 && (rc = waitpid(*pid, status, WNOHANG)) == 0 && clock_mono_ms() < deadline)
+        nanosleep(&(struct timespec){.tv_nsec = 2000000}, NULL);
+    if (*pid > 0 && rc == 0)
+        log_error("process %d of a session cannot be killed: uninterruptible in the kernel", (int)*pid);
     *pid = 0;
+}
+
+/* False while the disk does not take it; one that was pruned meanwhile is done with. */
+static bool record_end(struct session *x)
+{
+    if (session_record(x) < 0 && errno != ENOENT)
+        return false;
+    session_free(x);
+    return true;
+}
+
+static void on_record_retry(void *arg, uint32_t events)
+{
+    struct session *x = arg;
+
+    (void)events;
+    x->timer = NULL;
+    if (!record_end(x))
+        x->timer = loop_add_timer(x->owner->loop, SESSION_RECORD_MS, on_record_retry, x);
+}
+
+/* Told last: who is told finds all done. An end that the disk does not take now is told all the same, and kept in
+ * memory until it is recorded. */
+static void tell_end(struct session *x)
+{
+    bool recorded = x->status.state == SESSION_FAILED || session_record(x) == 0;
+
+    if (!recorded)
+        log_error("task %s: cannot record the session %s: %s", x->owner->args->id, x->status.id, strerror(errno));
+    prune(x->owner);
+    control_tell_session(x->owner, &x->status);
+    attach_tell(x);
+    if (recorded) {
+        session_free(x);
+        return;
+    }
+    attach_drop_all(x);
+    x->timer = loop_add_timer(x->owner->loop, SESSION_RECORD_MS, on_record_retry, x);
 }
 
 void session_finish(struct session *x, const struct err *e)
@@ -187,8 +233,8 @@ void session_finish(struct session *x, const struct err *e)
         session_executed(x);
     if (cgroup_session_kill(h, s->args->id, x->status.id, SESSION_KILL_MS) < 0)
         log_error("task %s: processes of the session %s are left", s->args->id, x->status.id);
-    reap(&x->pid);
-    reap(&x->helper);
+    reap(&x->pid, NULL);
+    reap(&x->helper, NULL);
     close_streams(x);
     x->status.pid = 0;
     x->status.finished_at = clock_real_ns();
@@ -205,14 +251,8 @@ void session_finish(struct session *x, const struct err *e)
         x->status.state = SESSION_EXITED;
         x->status.code = WIFEXITED(x->wait_status) ? WEXITSTATUS(x->wait_status) : -1;
         x->status.signum = WIFSIGNALED(x->wait_status) ? WTERMSIG(x->wait_status) : 0;
-        if (session_record(x) < 0)
-            log_error("task %s: cannot record the session %s: %s", s->args->id, x->status.id, strerror(errno));
     }
-    close_fd(&x->dir_fd);
-    prune(s);
-    control_tell_session(s, &x->status);
-    attach_tell(x); /* last: who is told finds all done */
-    session_free(x);
+    tell_end(x);
 }
 
 bool session_reaped(struct supervision *s, pid_t pid, int status)
@@ -244,21 +284,31 @@ bool session_reaped(struct supervision *s, pid_t pid, int status)
 
 void sessions_end(struct supervision *s)
 {
-    while (s->sessions) {
-        struct session *x = s->sessions;
+    for (struct session *x = s->sessions, *next; x; x = next) {
         struct err e = {0};
 
+        next = x->next;
+        if (x->status.state == SESSION_EXITED)
+            continue; /* its record alone is missing */
         if (x->helper > 0)
             kill(x->helper, SIGKILL);
         if (x->pid > 0) {
+            x->wait_status = SIGKILL; /* unless it tells otherwise (wait(2)) */
             kill(x->pid, SIGKILL);
-            while (waitpid(x->pid, &x->wait_status, 0) < 0 && errno == EINTR)
-                ;
-            x->pid = 0;
+            reap(&x->pid, &x->wait_status);
         }
         err_set(&e, 409, "task_ended", "the task has ended");
         session_finish(x, x->status.state == SESSION_RUNNING ? NULL : &e);
     }
+}
+
+bool sessions_recorded(struct supervision *s)
+{
+    for (struct session *x = s->sessions, *next; x; x = next) {
+        next = x->next;
+        record_end(x);
+    }
+    return !s->sessions;
 }
 
 static int start(struct supervision *s, const struct session_request *r, int *fds, size_t nfds, struct err *e)
@@ -302,4 +352,6 @@ void session_handle(struct supervision *s, const struct session_request *r, int 
         err_set(reply, 500, "protocol", "unknown operation %u", r->op);
     else if (attach_add(x, take_fd(&fds[0]), nfds > 1 ? take_fd(&fds[1]) : -1, r) == 0)
         attach_tell(x);
+    if (x && x->status.state == SESSION_EXITED)
+        attach_drop_all(x);
 }

@@ -15,7 +15,8 @@ enum {
     SESSION_FILES = 4,        /* segments a stream */
     SESSION_FILE_SIZE = 4 << 20,
     SESSION_START_MS = 30000, /* from the request to execve */
-    SESSION_KILL_MS = 1000
+    SESSION_KILL_MS = 1000,
+    SESSION_RECORD_MS = 1000 /* between attempts to record an end */
 };
 
 struct attachment { /* a server that reads along */
@@ -63,6 +64,8 @@ void session_handle(struct supervision *s, const struct session_request *r, int 
 bool session_reaped(struct supervision *s, pid_t pid, int status);
 /* The task has ended, and all in its groups: ends and records all sessions. */
 void sessions_end(struct supervision *s);
+/* After sessions_end. Tries once more to record the ends that the disk has not taken; true when none is left. */
+bool sessions_recorded(struct supervision *s);
 /* The session has not started, or its command has ended: drains, kills what is left, records, tells. e: not started. */
 void session_finish(struct session *x, const struct err *e);
 int session_record(struct session *x); /* 0, or -1 with errno */

@@ -41,7 +41,7 @@ struct supervision {
     /* CLOCK_BOOTTIME; when status.log_lost and status.log_bytes were last told in between */
     int64_t lost_told_ms, bytes_told_ms;
     int input_fd; /* write end of the run's standard input while it is open, else -1 */
-    bool main_reaped, has_cgroup, has_dirs;
+    bool main_reaped, has_cgroup, has_dirs, end_told;
     int wait_status;
     struct loop_source *child_source; /* the watch of signal_fd */
     struct loop_source *stop_timer;   /* kill_timeout */

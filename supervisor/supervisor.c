@@ -83,19 +83,25 @@ static void describe_end(struct supervision *s)
     s->status.state = RUN_EXITED;
 }
 
-/* The record is written before anybody is told; without room on the disk it is tried again. */
+/* The record is written before anybody is told. When the disk does not take it, the end is told all the same: it is
+ * then this process's memory that a next server reads it from, until the disk does. */
 static void finish(void *arg, uint32_t events)
 {
     struct supervision *s = arg;
     char path[256];
+    bool recorded = record_write(s->task_dir_fd, &s->status) == 0;
 
     (void)events;
-    if (record_write(s->task_dir_fd, &s->status) < 0) {
-        log_error("task %s: cannot write its record: %s", s->args->id, strerror(errno));
+    if (!s->end_told) {
+        if (!recorded)
+            log_error("task %s: cannot write its record: %s", s->args->id, strerror(errno));
+        control_broadcast(s);
+    }
+    s->end_told = true;
+    if (!recorded || !sessions_recorded(s)) {
         loop_add_timer(s->loop, RECORD_RETRY_MS, finish, s);
         return;
     }
-    control_broadcast(s);
     task_socket_path(s->args->policy, s->args->id, path, sizeof(path));
     unlink(path);
     loop_stop(s->loop, 0);

@@ -6,6 +6,8 @@ import threading
 import time
 import uuid
 
+from crash_contents import ContentActions, Contents
+
 MARK = "read u < /proc/sys/kernel/random/uuid; echo start $u; "
 ENDED = ("exited", "failed", "lost")
 
@@ -21,10 +23,11 @@ class Expected:
         self.cut_short = False            # acknowledged as not having started, or not yet
         self.paused, self.label = False, "0"
         self.labels = {"0"}               # what it may be while label is None
+        self.contents = Contents()
         self.busy = threading.Lock()      # one thread at a time
 
 
-class Load:
+class Load(ContentActions):
     def __init__(self, daemon, seed, threads=4, most=24):
         self.daemon, self.most = daemon, most
         self.random = random.Random(seed)
@@ -45,7 +48,8 @@ class Load:
 
     def work(self, rng):
         actions = [(self.create, 30), (self.stop_one, 12), (self.signal, 10), (self.logs, 10), (self.patch, 12),
-                   (self.pause, 12), (self.delete, 14), (self.gc, 2)]
+                   (self.pause, 12), (self.delete, 14), (self.gc, 2), (self.exec_one, 20), (self.put, 10),
+                   (self.remove, 3), (self.get, 6), (self.limit, 8)]
         while not self.stopping:
             if not self.running.is_set():
                 self.idle.release()

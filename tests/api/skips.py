@@ -8,6 +8,8 @@ EXPECTED = {
     "the numbers here are those of x86-64",
     "this kernel has no i386 calls",
     "the host's /usr is large",
+    "this host has no /dev/fuse",
+    "ASan and valgrind exclude each other",
 }
 # By the host: in the guests of tests/guest/run, and where they are started.
 EXPECTED |= {

@@ -2,6 +2,7 @@
 what it has acknowledged: no task missing, no wrong end, none started twice, nothing left behind.
 
 CLOISTER_CRASH_ROUNDS (50) and CLOISTER_CRASH_SEED (printed) choose how long and which course."""
+import collections
 import os
 import pathlib
 import random
@@ -11,6 +12,7 @@ import tempfile
 import time
 
 from conftest import BINARY, Daemon, wait_until
+from crash_contents import judge_contents, judge_limits
 from crash_load import ENDED, Load, processes
 
 ROUNDS = int(os.environ.get("CLOISTER_CRASH_ROUNDS", "50"))
@@ -29,6 +31,7 @@ class Harness:
         self.load = Load(self.daemon, SEED)
         self.killed = 0  # supervisors: as many tasks may be lost, or never have started
         self.lost = set()
+        self.checked = collections.Counter()
 
     # --- killing
 
@@ -113,8 +116,14 @@ class Harness:
 
     def judge(self, x):
         t = self.settled(x)
-        if t is None or t["state"] in ("lost", "failed"):
+        if t is None or t["state"] == "failed":
             return
+        judge_contents(self.daemon, x, lambda: self.view(x.id))
+        self.checked["sessions"] += len(x.contents.sessions)
+        self.checked["files"] += len(x.contents.files)
+        if t["state"] == "lost":
+            return
+        judge_limits(self.daemon, x, t)
         assert t["spec"]["labels"]["n"] in ({x.label} if x.label is not None else x.labels), f"{vars(x)} {t}"
         if x.kind == "long" and t["state"] == "exited":
             assert x.stop and t["exit"]["signal"] == "SIGKILL", t
@@ -213,7 +222,9 @@ def test_kill_9_at_random_moments():
         for n in range(ROUNDS):
             h.round(n)
             if n % 50 == 49:
-                print(f"{n + 1} rounds, {len(h.load.gone)} tasks deleted, {len(h.lost)} of {h.killed} lost", flush=True)
+                print(f"{n + 1} rounds, {len(h.load.gone)} tasks deleted, {len(h.lost)} of {h.killed} lost, "
+                      f"{dict(h.checked)} compared", flush=True)
+        assert ROUNDS < 20 or min(h.checked["sessions"], h.checked["files"]) > 0, "the load has not met what it is for"
         h.load.most = 0
         h.finish()
     except BaseException:

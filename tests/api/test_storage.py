@@ -127,6 +127,7 @@ def test_a_file_system_that_turned_read_only(small):
     stopped = small.post(f"/v1/tasks/{task['id']}/stop", {"timeout": "0s"})
     assert stopped.status == 202
     wait_until(lambda: not small.processes(), 10, "the task's end")
+    assert small.wait_ended(task["id"])["exit"]["signal"] == "SIGKILL"  # told, although it cannot be recorded
     # Nothing can be recorded there any more. A new mount of the repaired file system is what the operator makes.
     small.process.kill()
     small.process.wait()

@@ -1,0 +1,186 @@
+"""A file system that hangs: a FUSE server that no longer answers. Whoever waits for it cannot be killed; all else goes on,
+and what waits is told."""
+import contextlib
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from conftest import BINARY, Daemon, wait_until
+from test_hostile import MARGIN, Guard, up
+
+pytestmark = pytest.mark.skipif(not os.access("/dev/fuse", os.R_OK | os.W_OK), reason="this host has no /dev/fuse")
+SERVER = pathlib.Path(__file__).with_name("fuse_server.py")
+
+
+class Hang:
+    """The volume "hung", and what becomes of it."""
+
+    def __init__(self, directory):
+        self.path = directory / "volume"
+        self.path.mkdir()
+        self.process = subprocess.Popen([sys.executable, "-u", SERVER, self.path], stdout=subprocess.PIPE, text=True)
+        assert self.process.stdout.readline() == "ready\n"
+
+    def silence(self):
+        self.process.send_signal(signal.SIGUSR1)
+
+    def stop(self):
+        self.process.send_signal(signal.SIGSTOP)
+        wait_until(lambda: " T " in pathlib.Path(f"/proc/{self.process.pid}/stat").read_text(), 10, "the server's stop")
+
+    def abort(self):
+        """Who waits gets an error."""
+        if self.process.returncode is None:
+            self.process.kill()
+            self.process.wait()
+
+    def end(self):
+        self.abort()
+        self.process.stdout.close()
+        wait_until(lambda: subprocess.run(["umount", self.path], check=False, stderr=subprocess.DEVNULL).returncode == 0,
+                   10, "the unmount")
+
+
+@pytest.fixture
+def hung(tmp_path):
+    for part in (tmp_path, *tmp_path.parents[:2]):
+        part.chmod(0o755)
+    with contextlib.ExitStack() as stack:
+        hang = Hang(tmp_path)
+        stack.callback(hang.end)
+        config = tmp_path / "cloister.json"
+        config.write_text(json.dumps({"client": {"host_volume": {"hung": {"path": str(hang.path)}}}}))
+        config.chmod(0o644)
+        d = Daemon(BINARY, "--config", config)
+        stack.callback(d.stop)
+        guard = Guard(d)
+        stack.callback(guard.end)
+        stack.callback(hang.abort)
+        yield hang, guard, d
+
+
+def start(d, script):
+    return d.start_task("/bin/sh", "-c", script, volume_mounts=[{"volume": "hung", "destination": "/hung"}])
+
+
+def reader(d):
+    """One that soon waits for the file system, with its first process and another."""
+    return start(d, "cat /hung/f; echo up; while :; do cat /hung/f; read x < /hung/f; done")
+
+
+def hang_up(hang, g, d):
+    """A task that waits for the file system."""
+    task = reader(d)
+    up(g, task)
+    hang()
+    time.sleep(0.5)
+    return task
+
+
+def others_go_on(g, d):
+    other = d.run("/bin/true")
+    assert other["exit"]["code"] == 0 and d.request("DELETE", f"/v1/tasks/{other['id']}").status == 204
+    ticks = g.ticks()
+    wait_until(lambda: g.ticks() > ticks, 10, "more of the other task's output")
+
+
+def ask(d, *request):
+    """Without waiting for an answer, which may not come before the hang is over."""
+    def run():
+        with contextlib.suppress(OSError):
+            d.request(*request)
+    thread = threading.Thread(target=run)
+    thread.start()
+    return thread
+
+
+def told_or_ended(d, task):
+    now = wait_until(lambda: (t := d.task(task["id"])) and (t.get("waits_for") or t["state"] == "exited") and t, MARGIN,
+                     "the end, or what it waits for")
+    assert now["state"] == "exited" or (now["state"] == "stopping" and "cannot be killed" in now["waits_for"]), now
+    return now["state"] != "exited"
+
+
+@pytest.mark.parametrize("how", ["silence", "stop"])
+def test_a_stop_ends_or_tells_what_it_waits_for(hung, how):
+    hang, g, d = hung
+    task = hang_up(getattr(hang, how), g, d)
+    assert d.post(f"/v1/tasks/{task['id']}/stop", {"timeout": "1s"}).status == 202
+    told_or_ended(d, task)
+    others_go_on(g, d)
+    hang.abort()
+    assert d.wait_ended(task["id"])["exit"]["signal"] == "SIGKILL" and "waits_for" not in d.task(task["id"])
+    g.delete(task)
+    g.check()
+
+
+def test_a_removal_waits_for_the_kernel_and_tells_so(hung):
+    hang, g, d = hung
+    task = hang_up(hang.silence, g, d)
+    removal = ask(d, "DELETE", f"/v1/tasks/{task['id']}?force=true")
+    wait_until(lambda: task["id"] not in d.rows() or d.task(task["id"]).get("waits_for"), MARGIN, "what it waits for")
+    others_go_on(g, d)
+    hang.abort()
+    removal.join(30)
+    wait_until(lambda: task["id"] not in d.rows(), 20, "the removal")
+    g.check()
+
+
+def test_a_pause_does_not_wait(hung):
+    hang, g, d = hung
+    task = hang_up(hang.silence, g, d)
+    reply = d.post(f"/v1/tasks/{task['id']}/pause", {}, timeout=MARGIN)
+    assert reply.status == 200 or (reply.status == 500 and reply.json["code"] == "freeze_failed"), reply.body
+    hang.abort()
+    g.delete(task, force=True)
+    g.check()
+
+
+def test_sessions_that_wait_hold_nobody_up_slow(hung):
+    """One whose command waits, and two that wait before there is a command: those have 30 s to start."""
+    hang, g, d = hung
+    task = start(d, "echo up; exec sleep 1000")
+    up(g, task)
+    hang.silence()
+    path = f"/v1/tasks/{task['id']}"
+    waiting = [ask(d, "POST", f"{path}/exec", spec) for spec in (
+        {"command": "/bin/cat", "args": ["/hung/f"], "timeout": "1s"}, {"command": "/bin/true", "work_dir": "/hung/f"},
+        {"command": "/hung/f"})]
+    time.sleep(1)
+    end = time.monotonic() + 35
+    while time.monotonic() < end:
+        assert d.post(f"{path}/signal", {"signal": "WINCH"}, timeout=MARGIN).status == 204
+        time.sleep(0.5)
+    assert d.post(f"{path}/exec", {"command": "/bin/true"}, timeout=MARGIN).json["exit"]["code"] == 0
+    assert d.post(f"{path}/stop", {"timeout": "1s"}, timeout=MARGIN).status == 202
+    told_or_ended(d, task)
+    others_go_on(g, d)
+    hang.abort()
+    for thread in waiting:
+        thread.join(30)
+    assert d.wait_ended(task["id"])["exit"]["signal"] == "SIGKILL"
+    g.delete(task)
+    g.check()
+
+
+def test_a_start_that_waits_fails_alone(hung):
+    hang, g, d = hung
+    hang.silence()
+    create = ask(d, "POST", "/v1/tasks", {"command": "/bin/true",
+                                          "volume_mounts": [{"volume": "hung", "destination": "/hung"}]})
+    task = wait_until(lambda: next((t for t in d.get("/v1/tasks").json["items"] if t["id"] != g.probe["id"]), None), 10)
+    time.sleep(1)
+    assert d.task(task["id"])["state"] == "starting"
+    others_go_on(g, d)
+    hang.abort()
+    create.join(30)
+    wait_until(lambda: task["id"] not in d.rows() or d.task(task["id"])["state"] == "failed", 20, "the failure")
+    wait_until(lambda: d.request("DELETE", f"/v1/tasks/{task['id']}").status in (204, 404), 20, "the removal")
+    g.check()
