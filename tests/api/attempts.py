@@ -211,9 +211,8 @@ def raise_a_hard_limit():
 
 @attempt("sys_resource")
 def lower_oom_score_adj():
-    now = int(open("/proc/self/oom_score_adj").read())
-    open("/proc/self/oom_score_adj", "w").write(str(now - 1))
-    return True
+    fd = os.open("/proc/self/oom_score_adj", os.O_RDWR)
+    return os.write(fd, str(int(os.read(fd, 16)) - 1).encode()) > 0
 
 
 @attempt("sys_admin")
