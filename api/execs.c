@@ -30,7 +30,8 @@ struct json *exec_exit_view(const struct session_status *s)
     return j;
 }
 
-struct json *exec_view(const struct task *t, const struct session_status *s)
+/* {id, command, args, user, tty, state, started_at, finished_at, exit, timed_out} from the session's record. */
+static struct json *exec_view(const struct task *t, const struct session_status *s)
 {
     _cleanup_json_ struct json *spec = exec_read_spec(t, s->id);
     _cleanup_session_spec_ struct session_spec known = {0};

@@ -5,8 +5,6 @@
 #include "api/api.h"
 #include "tasks/exec.h"
 
-/* {id, command, args, user, tty, state, started_at, finished_at, exit, timed_out} from the session's record. */
-struct json *exec_view(const struct task *t, const struct session_status *s);
 /* {code, signal}, or null while it runs. */
 struct json *exec_exit_view(const struct session_status *s);
 const char *exec_state_name(uint32_t state);

@@ -19,18 +19,6 @@
 
 enum { TREE_DEPTH_MAX = 64 }; /* fds open at once while a tree is removed */
 
-int file_open_beneath(int dirfd, const char *path, int flags, mode_t mode)
-{
-    struct open_how how = {
-        .flags = (uint64_t)(flags | O_CLOEXEC),
-        /* O_TMPFILE contains O_DIRECTORY, and openat2(2) refuses a mode when no file is made. */
-        .mode = (flags & O_CREAT) || (flags & O_TMPFILE) == O_TMPFILE ? mode : 0,
-        .resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS,
-    };
-
-    return (int)syscall(SYS_openat2, dirfd, path, &how, sizeof(how));
-}
-
 int file_read(int dirfd, const char *path, size_t max, char **out, size_t *len)
 {
     _cleanup_close_ int fd = openat(dirfd, path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);

@@ -6,8 +6,6 @@
 #include <stddef.h>
 #include <sys/types.h>
 
-/* Opens path beneath dirfd: no component may leave it, no magic links (openat2(2), RESOLVE_BENEATH). CLOEXEC. */
-int file_open_beneath(int dirfd, const char *path, int flags, mode_t mode);
 /* Reads at most max bytes of a file; caller frees *out (NUL-terminated). EFBIG when it is larger. */
 int file_read(int dirfd, const char *path, size_t max, char **out, size_t *len);
 /* The same for what is left to read of an open fd, which stays the caller's. */

@@ -131,13 +131,6 @@ bool json_bool(const struct json *j)
     return j && cJSON_IsTrue(in(j));
 }
 
-double json_number(const struct json *j)
-{
-    if (j && cJSON_IsRaw(in(j)))
-        return strtod(in(j)->valuestring, NULL);
-    return j ? in(j)->valuedouble : 0;
-}
-
 bool json_int(const struct json *j, int64_t *value)
 {
     if (!j || json_type(j) != JSON_NUMBER)

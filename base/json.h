@@ -31,7 +31,6 @@ const char *json_key(const struct json *member);
 size_t json_count(const struct json *container);
 const char *json_string(const struct json *j); /* NULL when it is no string */
 bool json_bool(const struct json *j);
-double json_number(const struct json *j);
 /* True and *out set when j is a number without fraction within +-2^53. */
 bool json_int(const struct json *j, int64_t *out);
 

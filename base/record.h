@@ -83,9 +83,6 @@ int record_decode(const struct record_table *t, const struct json *j, const char
 struct json *record_encode(const struct record_table *t, const void *at);
 /* Frees what the struct owns and zeroes it. */
 void record_free(const struct record_table *t, void *at);
-/* Pointers of all fields, depth first ("/resources", "/resources/cpu"; members of lists as "/list/0/name"). false when
- * there is no i-th. */
-bool record_pointer(const struct record_table *t, size_t i, char out[RECORD_POINTER]);
 /* base + "/" + key, escaped as RFC 6901 section 3 says; too long a pointer is cut. */
 void record_join(char out[RECORD_POINTER], const char *base, const char *key);
 

@@ -131,28 +131,3 @@ void record_free(const struct record_table *t, void *at)
     }
     memset(at, 0, t->size);
 }
-
-/* Counts *i down over the fields below base; true when it has reached the one asked for, whose pointer is in out. */
-static bool walk(const struct record_table *t, const char *base, size_t *i, char out[RECORD_POINTER])
-{
-    for (size_t k = 0; k < t->n; k++) {
-        const struct record_field *f = &t->fields[k];
-        char here[RECORD_POINTER], inner[RECORD_POINTER];
-
-        record_join(here, base, f->name);
-        if ((*i)-- == 0) {
-            memcpy(out, here, sizeof(here));
-            return true;
-        }
-        record_join(inner, here, "0");
-        if ((f->kind == RECORD_OBJECT && walk(f->table, here, i, out)) ||
-            (f->kind == RECORD_OBJECT_LIST && walk(f->table, inner, i, out)))
-            return true;
-    }
-    return false;
-}
-
-bool record_pointer(const struct record_table *t, size_t i, char out[RECORD_POINTER])
-{
-    return walk(t, "", &i, out);
-}

@@ -92,7 +92,6 @@ int cgroup_freeze(const struct cgroup_host *h, const char *id, bool frozen);
  * cannot be taken now (memory that is in use), else step "cgroup_update". */
 int cgroup_update(const struct cgroup_host *h, const char *id, const struct resources *before,
                   const struct resources *r, struct err *e);
-bool cgroup_populated(const struct cgroup_host *h, const char *id);
 /* Whether tasks have groups at all on this host; without, their processes are those of their pid namespace. */
 bool cgroup_tracks(const struct cgroup_host *h);
 /* Whether the CPU time of a group is told. */

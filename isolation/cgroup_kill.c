@@ -184,7 +184,7 @@ int cgroup_members(const struct cgroup_host *h, const char *id, int (*fn)(void *
     return s.failed;
 }
 
-bool cgroup_populated(const struct cgroup_host *h, const char *id)
+static bool populated(const struct cgroup_host *h, const char *id)
 {
     const char *mounts[CG_TREES];
     char dir[CG_PATH], events[256];
@@ -217,7 +217,7 @@ int cgroup_kill(const struct cgroup_host *h, const char *id, int64_t timeout_ms)
         bool done = h->v2_mount[0] && cg_write(dir, "cgroup.kill", "1") == 0;
         if (!done || round >= SWEEP_AFTER) /* late: some member may be in a v1 hierarchy only, or frozen there */
             kill_by_freezer(h, id);
-        if (!cgroup_populated(h, id))
+        if (!populated(h, id))
             return 0;
         if (clock_mono_ms() >= deadline) {
             errno = ETIMEDOUT;

@@ -189,11 +189,6 @@ static const struct record_field fields[] = {
 };
 static const struct record_table table = {.fields = fields, .n = COUNT(fields), .size = sizeof(struct spec)};
 
-bool spec_field_pointer(size_t i, char out[RECORD_POINTER])
-{
-    return record_pointer(&table, i, out);
-}
-
 /* The base name of the command with what a name may not have replaced. */
 static char *default_name(const char *command)
 {

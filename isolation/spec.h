@@ -142,7 +142,4 @@ struct json *spec_encode(const struct spec *s);
 void spec_free(struct spec *s);
 #define _cleanup_spec_ __attribute__((cleanup(spec_free)))
 
-/* Pointers of all fields ("/command", "/resources/cpu"), for the contract test; false after the last. */
-bool spec_field_pointer(size_t i, char out[RECORD_POINTER]);
-
 #endif

@@ -25,7 +25,7 @@ const char *role_name(enum role r)
     return role_names[r];
 }
 
-int role_parse(const char *name)
+static int role_parse(const char *name) /* -1 unknown */
 {
     for (int i = ROLE_MONITOR; i <= ROLE_ADMIN; i++)
         if (strcmp(name, role_names[i]) == 0)

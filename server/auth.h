@@ -24,6 +24,5 @@ int auth_headers(const struct auth *a, const char *host, const char *origin, str
 /* Makes a token for name with role, appends its hash to file (mode 0640 group gid), prints the token once to stdout. */
 int auth_token_create(const char *file, const char *role, const char *name, gid_t gid, struct err *e);
 const char *role_name(enum role r); /* "operator" */
-int role_parse(const char *name);   /* -1 unknown */
 
 #endif

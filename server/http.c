@@ -79,7 +79,8 @@ const struct http_counters *http_counters(const struct request *q)
 
 /* --- suspending: a connection that waits costs nothing, and its client's leaving is noticed --------------------- */
 
-void request_ended(struct request *q)
+/* Runs on_end once. */
+static void request_ended(struct request *q)
 {
     void (*fn)(void *) = q->on_end;
 

@@ -99,7 +99,6 @@ void conn_expire(struct http *h); /* cuts off whose deadline is over */
 void request_ready(struct request *q); /* a response is there: queue it, now or on resume */
 void request_suspend(struct request *q);
 void request_resume(struct request *q);
-void request_ended(struct request *q); /* runs on_end once */
 /* receive.c: a part of a body that is taken as it comes, and its end. Returns how many bytes were not taken; the
  * request is suspended then. */
 size_t receive_data(struct request *q, const char *data, size_t len);

@@ -41,6 +41,9 @@ void attach_drop_all(struct session *x)
 
 /* --- output ------------------------------------------------------------------------------------------------------- */
 
+/* Reads output, or not, by how far the attachments are. */
+static void update_flow(struct session *x);
+
 static void on_output(void *arg, uint32_t events)
 {
     struct output *o = arg;
@@ -54,7 +57,7 @@ static void on_output(void *arg, uint32_t events)
         o->capture.pipe_fd = -1;
     }
     x->status.cursor[o - x->out] = o->capture.cursor;
-    attach_update_flow(x);
+    update_flow(x);
     if (x->status.state != SESSION_STARTING)
         attach_tell(x);
 }
@@ -65,7 +68,7 @@ int attach_watch_output(struct output *o)
     return o->capture.source ? 0 : -1;
 }
 
-void attach_update_flow(struct session *x)
+static void update_flow(struct session *x)
 {
     for (int i = 0; i < 2; i++) {
         struct output *o = &x->out[i];
@@ -243,7 +246,7 @@ static void handle(struct attachment *a, const struct session_control *c)
     case CONTROL_ACK:
         for (int i = 0; i < 2; i++)
             a->read[i] = c->cursor[i];
-        attach_update_flow(x);
+        update_flow(x);
         break;
     case CONTROL_RESIZE:
         if (x->spec.tty && x->input_fd >= 0)
@@ -285,7 +288,7 @@ static void on_channel(void *arg, uint32_t events)
     if (a->input >= 0) /* what was sent before the server left still counts */
         pump(a);
     drop(a);
-    attach_update_flow(x);
+    update_flow(x);
 }
 
 int attach_add(struct session *x, int channel_fd, int input_fd, const struct session_request *r)
@@ -300,7 +303,7 @@ int attach_add(struct session *x, int channel_fd, int input_fd, const struct ses
     a->channel_source = loop_add_fd(loop, channel_fd, EPOLLIN, on_channel, a);
     if (a->channel_source && fcntl(channel_fd, F_SETFL, O_NONBLOCK) == 0 &&
         (input_fd < 0 || fcntl(input_fd, F_SETFL, O_NONBLOCK) == 0) && watch_input(a) == 0) {
-        attach_update_flow(x);
+        update_flow(x);
         return 0;
     }
     drop(a);

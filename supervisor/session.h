@@ -84,7 +84,6 @@ int session_signal(struct session *x, int signum, struct err *e);
 int attach_add(struct session *x, int channel_fd, int input_fd, const struct session_request *r);
 void attach_tell(struct session *x); /* the status to all; those who cannot take it get the latest when they can */
 void attach_drop_all(struct session *x);
-void attach_update_flow(struct session *x); /* reads output, or not, by how far the attachments are */
 int attach_watch_output(struct output *o);
 
 #endif

@@ -6,7 +6,8 @@
 
 #define FIELD(f) (f), sizeof(f)
 
-uint64_t tar_number(const char *field, size_t n)
+/* 0 for what is no octal number; base-256 (GNU's) is read too. */
+static uint64_t read_number(const char *field, size_t n)
 {
     uint64_t v = 0;
 
@@ -22,7 +23,7 @@ uint64_t tar_number(const char *field, size_t n)
     return v;
 }
 
-unsigned int tar_checksum(const struct tar_header *h)
+static unsigned int checksum(const struct tar_header *h)
 {
     const unsigned char *p = (const unsigned char *)h;
     size_t from = offsetof(struct tar_header, checksum);
@@ -64,13 +65,13 @@ void tar_fill(struct tar_header *h, const struct tar_entry *e)
     memcpy(h->version, "00", 2);
     put_number(FIELD(h->major), 0);
     put_number(FIELD(h->minor), 0);
-    put_number(h->checksum, 7, tar_checksum(h));
+    put_number(h->checksum, 7, checksum(h));
     h->checksum[7] = ' ';
 }
 
 bool tar_parse(const struct tar_header *h, struct tar_entry *e)
 {
-    if (memcmp(h->magic, "ustar", 5) != 0 || tar_number(FIELD(h->checksum)) != tar_checksum(h))
+    if (memcmp(h->magic, "ustar", 5) != 0 || read_number(FIELD(h->checksum)) != checksum(h))
         return false;
     /* In GNU's own format other things are where the prefix is. */
     bool prefix = h->prefix[0] && !h->magic[5];
@@ -78,11 +79,11 @@ bool tar_parse(const struct tar_header *h, struct tar_entry *e)
              (int)sizeof(h->name), h->name);
     snprintf(e->link, sizeof(e->link), "%.*s", (int)sizeof(h->link), h->link);
     e->type = h->type ? h->type : (char)TAR_FILE;
-    e->mode = (uint32_t)tar_number(FIELD(h->mode));
-    e->size = tar_number(FIELD(h->size));
-    e->uid = tar_number(FIELD(h->uid));
-    e->gid = tar_number(FIELD(h->gid));
-    e->mtime = (int64_t)tar_number(FIELD(h->mtime));
+    e->mode = (uint32_t)read_number(FIELD(h->mode));
+    e->size = read_number(FIELD(h->size));
+    e->uid = read_number(FIELD(h->uid));
+    e->gid = read_number(FIELD(h->gid));
+    e->mtime = (int64_t)read_number(FIELD(h->mtime));
     return true;
 }
 

@@ -25,9 +25,6 @@ struct tar_entry { /* what a header, and the pax header before it, tell */
     int64_t mtime;
 };
 
-/* Fields of a header. octal is 0 for what is none; base-256 (GNU's) is read too. */
-uint64_t tar_number(const char *field, size_t n);
-unsigned int tar_checksum(const struct tar_header *h);
 /* The header of e: path and link cut, numbers that do not fit 0. */
 void tar_fill(struct tar_header *h, const struct tar_entry *e);
 /* False when its checksum or magic is wrong. */

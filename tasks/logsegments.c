@@ -57,7 +57,8 @@ uint64_t logsegment_size(const char *dir, const char *stream, uint64_t start)
     return lstat(path, &st) == 0 ? (uint64_t)st.st_size : 0;
 }
 
-uint64_t logmarks_count(int index_fd)
+/* Whole marks in an index; 0 for fd -1. */
+static uint64_t count_marks(int index_fd)
 {
     struct stat st;
 
@@ -79,7 +80,7 @@ size_t logmarks_read(int index_fd, uint64_t at, struct segment_mark *out, size_t
 /* Number of the first mark for which one of the two conditions holds; both hold from some number on. */
 static uint64_t lower_bound(int index_fd, uint64_t beyond, int64_t since)
 {
-    uint64_t low = 0, high = logmarks_count(index_fd);
+    uint64_t low = 0, high = count_marks(index_fd);
 
     while (low < high) {
         uint64_t middle = low + (high - low) / 2;

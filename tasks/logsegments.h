@@ -21,8 +21,6 @@ int logsegment_open(const char *dir, const char *stream, uint64_t start, bool in
 /* Bytes in the segment; 0 when it is gone. */
 uint64_t logsegment_size(const char *dir, const char *stream, uint64_t start);
 
-/* Whole marks in an index; 0 for fd -1. */
-uint64_t logmarks_count(int index_fd);
 /* Reads up to n marks from number `at` on; the count. */
 size_t logmarks_read(int index_fd, uint64_t at, struct segment_mark *out, size_t n);
 /* Number of the first mark with a cursor beyond `cursor`, or with a time of `time` or later. By binary search. */

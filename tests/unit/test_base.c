@@ -224,8 +224,6 @@ static void test_files(void **state)
     assert_int_equal(file_read(fd, "a", 4, &text, &len), -1);
     assert_int_equal(errno, EFBIG);
     assert_int_equal(symlinkat("/etc", fd, "out"), 0);
-    assert_int_equal(file_open_beneath(fd, "out/passwd", O_RDONLY, 0), -1);
-    assert_int_equal(file_open_beneath(fd, "../etc", O_RDONLY, 0), -1);
     assert_int_equal(mkdirat(fd, "t", 0700), 0);
     assert_int_equal(symlinkat("/etc", fd, "t/link"), 0);
     assert_int_equal(file_remove_tree(fd, "t"), 0);
@@ -305,7 +303,7 @@ static void test_remove_tree_stops_at_bind_mounts(void **state)
     if (pid == 0)
         _exit(remove_around_mount(fd, dir));
     assert_int_equal(waitpid(pid, &status, 0), pid);
-    int opened = file_open_beneath(fd, "kept", O_RDONLY | O_DIRECTORY, 0700);
+    int opened = openat(fd, "kept", O_RDONLY | O_DIRECTORY);
     assert_true(opened >= 0);
     close(opened);
     assert_int_equal(file_remove_tree(fd, "kept") | file_remove_tree(fd, "tree"), 0);
