@@ -79,7 +79,7 @@ def test_a_session_is_told(daemon):
     last = events(daemon, f"&task={task['id']}&type=exec.")[-1]
     assert last["type"] == "exec.failed" and last["data"]["step"] == "command" and last["data"]["errno"] == "ENOENT"
     assert len(told(daemon, task)) == 5
-    assert daemon.request("DELETE", f"/v1/tasks/{task['id']}").status == 204
+    assert daemon.post(f"/v1/tasks/{task['id']}/stop?wait=exited", {"timeout": "0s"}).status == 200
 
 
 def test_a_session_that_is_killed_with_its_task(daemon):
