@@ -185,13 +185,12 @@ static int clear_now(struct launcher *l, const char *id, bool files, struct err 
     return 0;
 }
 
-/* The helper may outlive the launcher: a next one must find our sockets free. The fd's new number, or -1. */
-static int keep_only(int fd)
+/* The helper may outlive the launcher: a next one must find our sockets free. */
+static void keep_only(int fd)
 {
-    if (fd != 3 && dup3(fd, 3, O_CLOEXEC) < 0)
-        return -1;
-    close_range(4, ~0U, 0);
-    return 3;
+    if (fd > 3)
+        close_range(3, (unsigned)fd - 1, 0);
+    close_range((unsigned)fd + 1, ~0U, 0);
 }
 
 pid_t clear_task(struct launcher *l, const struct launcher_request *r, int reply_sock)
@@ -203,7 +202,7 @@ pid_t clear_task(struct launcher *l, const struct launcher_request *r, int reply
     if (pid > 0)
         return pid;
     if (pid == 0)
-        reply_sock = keep_only(reply_sock);
+        keep_only(reply_sock);
     if (pid < 0)
         err_step(&reply.err, "launch", errno, "cannot fork");
     else if (clear_now(l, r->id, r->op == REMOVE_TASK, &reply.err) == 0)
