@@ -270,8 +270,9 @@ def test_the_range_lasts_over_restarts_and_the_daemon(own_daemon):
     task = own_daemon.start_task("/bin/sh", "-c", "cat /proc/self/uid_map >> /local/maps; touch /local/$$; exec sleep 1000",
                                  userns_mode="private")
     base = base_of(own_daemon, task)
-    assert own_daemon.post(f"/v1/tasks/{task['id']}/restart").status == 202
     maps = own_daemon.dir / f"state/tasks/{task['id']}/local/maps"
+    wait_until(lambda: maps.exists() and maps.read_text().count(str(base)) == 1, what="the first run")
+    assert own_daemon.post(f"/v1/tasks/{task['id']}/restart").status == 202
     wait_until(lambda: maps.exists() and maps.read_text().count(str(base)) == 2, what="the second run")
     own_daemon.process.kill()
     own_daemon.process.wait()
