@@ -25,7 +25,7 @@ def each(daemon, ids, method, path, body, status):
             connection.request(method, path.format(task_id), body, {"Content-Type": "application/json"})
             reply = Reply(connection.getresponse())
             assert reply.status == status, reply.body
-            yield reply.json
+            yield reply.json if reply.body else None
     start = time.perf_counter()
     with concurrent.futures.ThreadPoolExecutor(CLIENTS) as pool:
         replies = [r for part in pool.map(lambda k: list(share(ids[k::CLIENTS])), range(CLIENTS)) for r in part]
@@ -37,8 +37,9 @@ def pages(daemon):
     while query is not None:
         start = time.perf_counter()
         connection.request("GET", "/v1/tasks?limit=1000" + query)
-        reply = Reply(connection.getresponse()).json
+        reply = Reply(connection.getresponse())
         times.append((time.perf_counter() - start) * 1000)
+        reply = reply.json
         items += reply["items"]
         query = f"&cursor={reply['next_cursor']}" if reply.get("next_cursor") else None
     return items, times
@@ -47,7 +48,7 @@ def pages(daemon):
 def main():
     n = int(sys.argv[1]) if len(sys.argv) > 1 else 2000
     daemon = Daemon(ROOT / "build/release/cloisterd")
-    body = json.dumps({"command": "/bin/sleep", "args": ["900"], "resources": {"cpu": 100, "memory": 16, "pids": 4},
+    body = json.dumps({"command": "/bin/sleep", "args": ["900"], "resources": {"cpu": 100, "memory": 10, "pids": 4},
                        "kill_timeout": "30s"})
     created, seconds = each(daemon, range(n), "POST", "/v1/tasks?wait=running", body, 201)
     ids = {t["id"] for t in created}
@@ -61,6 +62,8 @@ def main():
     stopped, seconds = each(daemon, sorted(ids), "POST", "/v1/tasks/{}/stop?wait=exited", "{}", 200)
     assert len(stopped) == n and all(t["exit"]["signal"] in ("SIGINT", "SIGTERM", "SIGKILL") for t in stopped), stopped[0]
     print(f"all stopped in {seconds:.1f} s, {1000 * seconds / n:.1f} ms each")
+    _, seconds = each(daemon, sorted(ids), "DELETE", "/v1/tasks/{}", None, 204)
+    print(f"all removed in {seconds:.1f} s, {1000 * seconds / n:.1f} ms each")
     daemon.stop()
 
 
