@@ -7,7 +7,7 @@ import sqlite3
 import pytest
 
 from conftest import wait_until
-from test_supervisor_faults import traced
+from fault_sweep import traced
 
 
 def cut(d, call, when):

@@ -6,7 +6,7 @@ import re
 import signal
 
 from conftest import wait_until
-from test_supervisor_faults import occurrences, refused, traced
+from fault_sweep import refused, sweep, traced
 
 # Those by which it reaches its database, its logs and others.
 ERRORS = {"pwrite64": ["EIO", "ENOSPC"], "write": ["EIO", "ENOSPC"], "fsync": ["EIO"], "fdatasync": ["EIO"],
@@ -93,19 +93,7 @@ def test_each_call_fails_in_turn_slow(own_daemon):
         assert d.request("DELETE", f"/v1/tasks/{task}").status == 204
     found = collections.Counter(re.findall(r"^(\w+)\(", trace.text, re.M))
     assert found["pwrite64"] > 5 and found["fdatasync"] + found["fsync"] > 3, found
-    met, faults = collections.Counter(), []
-    for call, errors in ERRORS.items():
-        for error in errors:
-            for when in occurrences(found[call]):
-                try:
-                    met[call] += inject(d, call, error, when, before)
-                except AssertionError as fault:
-                    faults.append(f"{call} {error} #{when}: {fault}".partition("\nassert")[0])
-                    for row in d.rows():
-                        d.request("DELETE", f"/v1/tasks/{row}?force=true")
-    print(f"faults met: {dict(met)}, of calls: {dict(found)}")
-    assert not faults, "\n".join(faults)
-    assert sum(met.values()) > 25, met
+    assert sweep(d, ERRORS, found, lambda *fault: inject(d, *fault, before)) > 25
 
 
 def test_a_checkpoint_that_fails_loses_nothing(own_daemon):

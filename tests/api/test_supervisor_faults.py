@@ -1,16 +1,14 @@
 """Calls of a supervisor fail, by strace, while its task runs and ends: the task goes on, its end is told as it was, what of
 its output was lost is counted, and nothing is left."""
 import collections
-import contextlib
 import os
 import re
 import signal
-import subprocess
-import tempfile
 
 import pytest
 
 from conftest import wait_until
+from fault_sweep import refused, sweep, traced
 
 LINE = "0123456789abcdef" * 4
 LINES = 25000  # more than a segment of 1 MiB
@@ -27,23 +25,6 @@ ERRORS = {"write": ["EIO", "ENOSPC"], "pwrite64": ["EIO", "ENOSPC"], "splice": [
           "fchown": ["EROFS"], "ftruncate": ["EIO"], "fallocate": ["ENOSPC"], "unlink": ["EROFS"],
           "unlinkat": ["EROFS"], "rmdir": ["EIO"], "fstat": ["EIO"], "newfstatat": ["EIO"], "getdents64": ["EIO"],
           "sendmsg": ["ENOBUFS"]}
-PER_CALL = int(os.environ.get("CLOISTER_FAULTS_PER_CALL", "6"))  # occurrences that are tried, spread over all
-
-
-@contextlib.contextmanager
-def traced(pid, *options):
-    """strace on the process; afterwards .text is what it has written."""
-    class Trace:
-        text = ""
-    with tempfile.NamedTemporaryFile(prefix="cloister-trace-") as out:
-        tracer = subprocess.Popen(["strace", "-qq", "-o", out.name, *options, "-p", str(pid)], stderr=subprocess.DEVNULL)
-        wait_until(lambda: "TracerPid:\t0\n" not in open(f"/proc/{pid}/status").read(), 10, "strace")
-        try:
-            yield Trace
-        finally:
-            tracer.send_signal(signal.SIGINT)
-            tracer.wait(20)
-            Trace.text = open(out.name, errors="replace").read()
 
 
 def start(d):
@@ -51,11 +32,6 @@ def start(d):
                         resources={"memory": 64, "pids": 100})
     wait_until(lambda: b"ready" in d.get(f"/v1/tasks/{task['id']}/logs").body, 10, "the start of the script")
     return task, next(pid for pid, name in d.children().items() if name == "cloister-task")
-
-
-def refused(reply):
-    """An answer that names what has failed, and is no accident."""
-    return reply.status in (404, 409, 422, 500, 503, 507) and reply.json["code"] != "internal"
 
 
 def work(d, task):
@@ -104,10 +80,6 @@ def remove(d, task, before, where):
     wait_until(lambda: d.census() == before, 10, f"the census of before, after {where}: {before} {d.census()}")
 
 
-def occurrences(n):
-    return sorted({1 + i * (n - 1) // max(1, PER_CALL - 1) for i in range(PER_CALL)}) if n > PER_CALL else range(1, n + 1)
-
-
 def inject(d, call, error, when, before):
     """One fault; whether it was met."""
     where = f"{call} {error} #{when}"
@@ -134,20 +106,8 @@ def test_each_call_fails_in_turn_slow(own_daemon):
     d = own_daemon
     before = d.census()
     found = counts(d)
-    met, faults = collections.Counter(), []
     assert found["openat"] > 20 and found["renameat"] > 3 and found["fsync"] >= 2 and found["sendmsg"] > 5, found
-    for call, errors in ERRORS.items():
-        for error in errors:
-            for when in occurrences(found[call]):
-                try:
-                    met[call] += inject(d, call, error, when, before)
-                except AssertionError as fault:
-                    faults.append(f"{call} {error} #{when}: {fault}".partition("\nassert")[0])
-                    for row in d.rows():
-                        d.request("DELETE", f"/v1/tasks/{row}?force=true")
-    print(f"faults met: {dict(met)}, of calls: {dict(found)}")
-    assert not faults, "\n".join(faults)
-    assert sum(met.values()) > 40, met
+    assert sweep(d, ERRORS, found, lambda *fault: inject(d, *fault, before)) > 40
 
 
 @pytest.mark.parametrize("error", ["EIO", "EROFS", "ENOSPC"])

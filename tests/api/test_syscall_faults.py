@@ -13,6 +13,7 @@ import tempfile
 import pytest
 
 from conftest import BINARY, Daemon, wait_until
+from fault_sweep import occurrences
 
 CHROOT = "/bin=/bin,/etc=/etc,/lib=/lib,/lib64=/lib64,/sbin=/sbin,/usr=/usr"
 SPEC = {"command": "/probe/probe", "resources": {"memory": 64, "pids": 50, "cpu": 100}}
@@ -101,10 +102,6 @@ def in_the_command(trace):
     return False
 
 
-def occurrences(n):
-    return sorted({1 + i * (n - 1) // max(1, PER_CALL - 1) for i in range(PER_CALL)}) if n > PER_CALL else range(1, n + 1)
-
-
 def launch(daemon):
     return daemon.post("/v1/tasks?wait=exited&output=true", SPEC, timeout=30)
 
@@ -160,7 +157,7 @@ def test_each_call_fails_in_turn_slow(traced):
     before = traced.census()
     outcomes, faults = collections.Counter(), []
     for call in sorted(set(most) - NOT_INJECTED):
-        for when in occurrences(most[call]):
+        for when in occurrences(most[call], PER_CALL):
             try:
                 outcomes[check(traced, call, when, before, baseline)] += 1
             except AssertionError as error:
