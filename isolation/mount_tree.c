@@ -118,7 +118,8 @@ int tree_clone(int dirfd, const char *path, uint64_t attrs, uint64_t propagation
 {
     struct mount_attr set = {.attr_set = attrs, .propagation = propagation};
 
-    if (move_mount(-1, "", -1, "", 0) < 0 && errno == ENOSYS) /* a tree that cannot be attached is of no use */
+    /* A tree that cannot be attached is of no use. */
+    if (move_mount(AT_FDCWD, "", AT_FDCWD, "", 0) < 0 && errno == ENOSYS)
         return -1;
     _cleanup_close_ int fd =
         open_tree(dirfd, path, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_RECURSIVE | (*path ? 0 : AT_EMPTY_PATH));
