@@ -29,6 +29,7 @@ struct loop {
     void *prepare_arg;
     bool stopped;
     int code;
+    int depth; /* of turns: callbacks may take turns themselves */
     struct histogram turns;
     int64_t began; /* of the present turn, clock_mono_ns */
 };
@@ -184,6 +185,7 @@ static void turn(struct loop *l, int ms)
     struct epoll_event events[EVENTS];
     int n = epoll_wait(l->epfd, events, EVENTS, ms);
 
+    l->depth++;
     l->began = clock_mono_ns();
     for (int i = 0; i < n && !l->stopped; i++) {
         struct loop_source *s = events[i].data.ptr;
@@ -192,7 +194,8 @@ static void turn(struct loop *l, int ms)
             s->fn(s->arg, events[i].events);
     }
     run_timers(l);
-    bury(l);
+    if (--l->depth == 0) /* an outer turn may still have events of those that an inner one has removed */
+        bury(l);
 }
 
 int loop_run(struct loop *l)
@@ -211,6 +214,11 @@ int loop_run(struct loop *l)
 void loop_poll(struct loop *l)
 {
     turn(l, 0);
+}
+
+void loop_step(struct loop *l)
+{
+    turn(l, wait_ms(l));
 }
 
 const struct histogram *loop_turns(const struct loop *l)

@@ -29,6 +29,9 @@ const struct histogram *loop_turns(const struct loop *l);
 int loop_run(struct loop *l);
 /* What is ready and due now, without waiting: for work that takes long between two waits. */
 void loop_poll(struct loop *l);
+/* One turn of loop_run, with its wait: for work that has to wait for something in between. Both may be called from a
+ * callback. */
+void loop_step(struct loop *l);
 void loop_stop(struct loop *l, int code);
 
 #endif

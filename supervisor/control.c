@@ -111,14 +111,16 @@ static bool serve(struct supervision *s, const struct supervisor_request *r, int
     }
 }
 
-/* While the root is copied. */
+/* While the root is copied, or a start waits: who sees it ends the start. */
 static bool serve_early(struct supervision *s, const struct supervisor_request *r, struct err *e)
 {
     if (r->op != SUP_STOP) {
         err_set(e, 409, "task_starting", "the task has not started yet");
         return false;
     }
-    s->status.stopping = 1; /* the copy sees it and ends */
+    s->status.stopping = 1;
+    s->early_stop.signum = r->signum;
+    s->early_stop.timeout_ms = r->timeout_ms;
     return true;
 }
 
@@ -127,7 +129,7 @@ static void handle(struct supervision *s, struct client *c, const struct supervi
     struct supervisor_reply reply = {.head = message_head(MSG_SUPERVISOR_REPLY), .serial = r->serial};
     bool changed = false;
 
-    if (s->status.state == RUN_STARTING)
+    if (s->status.state == RUN_STARTING || s->launching)
         changed = serve_early(s, r, &reply.err);
     else if (s->status.state != RUN_RUNNING && s->status.state != RUN_RESTARTING)
         err_set(&reply.err, 409, "task_ended", "the task has ended");

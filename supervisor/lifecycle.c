@@ -97,6 +97,8 @@ void lifecycle_started(struct supervision *s)
     oom_started(s);
     if (s->spec.cpu_timeout_ms > 0)
         on_cpu_check(s, 0);
+    if (s->status.stopping) /* a stop came at the last moment */
+        supervision_stop(s, s->early_stop.signum, s->early_stop.timeout_ms, NULL, &(struct err){0});
 }
 
 void lifecycle_updated(struct supervision *s)
@@ -127,6 +129,10 @@ static void start_again(void *arg, uint32_t events)
         if (e.status == 0) {
             err_step(&e, "record", errno, "cannot watch or record the task");
             supervision_undo(s);
+        }
+        if (s->status.stopping) {
+            lifecycle_give_up(s, "stopped while it was restarted");
+            return;
         }
         s->status.state = RUN_FAILED;
         s->status.err = e;
@@ -174,7 +180,7 @@ void lifecycle_restart(struct supervision *s, int64_t timeout_ms, struct err *e)
 {
     if (s->status.state == RUN_RESTARTING) {
         loop_remove(s->restart_timer);
-        start_again(s, 0);
+        s->restart_timer = loop_add_timer(s->loop, 0, start_again, s);
         return;
     }
     if (s->status.stopping && !s->restart_asked) {

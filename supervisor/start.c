@@ -41,8 +41,7 @@ static void stdio_close(struct stdio *io)
 }
 #define _cleanup_stdio_ __attribute__((cleanup(stdio_close)))
 
-/* For tests: what the task's environment says instead, in builds with -DCLOISTER_FAULTS=ON only. */
-static int64_t unless_tested(const struct spec *s, const char *name, int64_t value)
+int64_t supervision_option(const struct spec *s, const char *name, int64_t value)
 {
 #ifdef CLOISTER_FAULTS
     for (size_t i = 0; i < s->env.n; i++)
@@ -75,7 +74,7 @@ static int stdio_open(struct supervision *s, struct stdio *io, struct err *e)
             .cursor = cursor,
             .file_start = file_start,
             .lost = lost,
-            .max_size = unless_tested(&s->spec, "CLOISTER_SEGMENT_BYTES", s->spec.logs.max_file_size << 20),
+            .max_size = supervision_option(&s->spec, "CLOISTER_SEGMENT_BYTES", s->spec.logs.max_file_size << 20),
             .max_files = s->spec.logs.max_files,
             .gid = s->args->policy->server_gid,
             .disabled = s->spec.logs.disabled,
@@ -141,7 +140,7 @@ static int on_copied(void *arg)
     int64_t now = clock_mono_ms();
 
     loop_poll(s->loop);
-    if (now - s->told_ms >= unless_tested(&s->spec, "CLOISTER_PROGRESS_MS", PROGRESS_MS)) {
+    if (now - s->told_ms >= supervision_option(&s->spec, "CLOISTER_PROGRESS_MS", PROGRESS_MS)) {
         s->told_ms = now;
         s->status.root_files = s->progress.files;
         s->status.root_bytes = s->progress.bytes;
@@ -185,18 +184,22 @@ static int prepare(struct supervision *s, struct err *e)
     s->status.disk_mode = s->disk.mode;
     if (sandbox_prepare_dirs(&s->sandbox, e) < 0 || sandbox_write_network_files(&s->sandbox, e) < 0)
         return -1;
-    if (copy_root(s, e) < 0 || sandbox_open_mounts(&s->sandbox, s->args->template_fd, e) < 0)
+    if (copy_root(s, e) < 0 || start_reach_volumes(s, e) < 0 ||
+        sandbox_open_mounts(&s->sandbox, s->args->template_fd, e) < 0)
         return -1;
     s->has_cgroup = true; /* from here there may be something to undo */
     return cgroup_create(s->args->cgroups, s->args->id, &s->spec.resources, s->sandbox.cores, e);
 }
 
 /* The child's answer: nothing (it has become the command), or why not. */
-static int await_exec(int fd, struct err *e)
+static int await_exec(struct supervision *s, int fd, struct err *e)
 {
     struct err failure;
     ssize_t n;
 
+    if (start_wait(s, fd, s->status.pid, "the start of the command: a file system or the kernel does not answer", e) <
+        0)
+        return -1;
     do
         n = read(fd, &failure, sizeof(failure));
     while (n < 0 && errno == EINTR);
@@ -228,7 +231,7 @@ static int spawn(struct supervision *s, struct stdio *io, struct err *e)
         return err_step(e, "launch", errno, "the child is gone");
     close(io->report[1]);
     io->report[1] = -1;
-    if (await_exec(io->report[0], e) < 0)
+    if (await_exec(s, io->report[0], e) < 0)
         return -1;
     /* A child that was killed before execve closes the pipe too; it is told from a start by waitid later, as its end.
      */

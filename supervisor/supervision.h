@@ -42,6 +42,11 @@ struct supervision {
     int64_t lost_told_ms, bytes_told_ms;
     int input_fd; /* write end of the run's standard input while it is open, else -1 */
     bool main_reaped, has_cgroup, has_dirs, end_told;
+    bool launching; /* a start waits for something: start_wait.c */
+    struct {
+        int signum;
+        int64_t timeout_ms;
+    } early_stop; /* with status.stopping, of a stop that came before the command ran */
     int wait_status;
     struct loop_source *child_source; /* the watch of signal_fd */
     struct loop_source *stop_timer;   /* kill_timeout */
@@ -67,6 +72,17 @@ int supervision_start(struct supervision *s, struct err *e);
 int supervision_check_host(const struct supervision *s, const struct spec *spec, struct err *e);
 /* Kills and removes what the start made on the host, except the directory (the launcher removes that). */
 void supervision_undo(struct supervision *s);
+
+/* What the task's environment says for tests, in builds with -DCLOISTER_FAULTS=ON; else value. */
+int64_t supervision_option(const struct spec *s, const char *name, int64_t value);
+
+/* start_wait.c */
+/* Until fd can be read, or its other end is closed: serves requests, and tells that the start waits for `what` when it
+ * takes seconds. After a minute (500, ETIMEDOUT) or a stop (409) pid is killed; -1 once its end has closed fd. */
+int start_wait(struct supervision *s, int fd, pid_t pid, const char *what, struct err *e);
+/* Waits for the volumes' file systems, by a process of its own for them: who looks at one that hangs may not be killed,
+ * and would answer nobody. 0 also when one is at fault, which is seen when it is opened. */
+int start_reach_volumes(struct supervision *s, struct err *e);
 
 /* supervisor.c: the output and the end of the run that supervision_start has begun. */
 int supervision_watch(struct supervision *s);

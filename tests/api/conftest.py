@@ -17,6 +17,8 @@ from skips import pytest_sessionfinish  # noqa: F401 (a hook)
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 BINARY = ROOT / os.environ.get("CLOISTER_BINARY", "build/release/cloisterd")
+# Where tests choose what else is constant: the sanitizers' build has the faults, too.
+FAULTY = BINARY if BINARY.parent.name in ("asan", "faults") else ROOT / "build/faults/cloisterd"
 CGROUP_ROOT = pathlib.Path("/sys/fs/cgroup")
 PARTS = ("share", "reserve")  # of our group in the v2 tree and in v1's cpuset
 # Set by tests/guest/init: the kind of host that this is meant to be, and options for every daemon.

@@ -1,6 +1,6 @@
 """A FUSE file system with one file, "f", that can fall silent: fuse_server.py MOUNTPOINT. It prints "ready" when it is mounted.
-After SIGUSR1 it takes requests and answers none, so that who waits for one cannot be killed; while it is stopped
-(SIGSTOP) it does not even take them. Its end aborts the connection. The protocol is linux/fuse.h's, version 7.31."""
+After SIGUSR1 it takes requests and answers none, so that who waits for one cannot be killed; after SIGUSR2, none but those
+about its root; while it is stopped (SIGSTOP) it does not even take them. Its end aborts the connection. The protocol is linux/fuse.h's, version 7.31."""
 import ctypes
 import errno
 import os
@@ -45,7 +45,8 @@ def answer(opcode, node, body):
 
 def main(path):
     silent = []
-    signal.signal(signal.SIGUSR1, lambda *_: silent.append(True))
+    signal.signal(signal.SIGUSR1, lambda *_: silent.extend((ROOT, FILE)))
+    signal.signal(signal.SIGUSR2, lambda *_: silent.append(FILE))
     fd = os.open("/dev/fuse", os.O_RDWR)
     libc = ctypes.CDLL(None, use_errno=True)
     options = f"fd={fd},rootmode=40000,user_id=0,group_id=0,allow_other,default_permissions"
@@ -61,7 +62,8 @@ def main(path):
             return  # unmounted
         _, opcode, unique, node, *_ = HEADER.unpack_from(request)
         reply = answer(opcode, node, request[HEADER.size:])
-        if silent or reply is None:
+        about = FILE if opcode == LOOKUP else node
+        if about in silent or reply is None:
             continue
         failed = isinstance(reply, int)
         text = struct.pack("<IiQ", 16 + (0 if failed else len(reply)), reply if failed else 0, unique)

@@ -20,11 +20,11 @@ PRAGMA user_version = 1;
 """
 
 
-def events(daemon, query=""):
+def events(daemon, query="", path="/v1/events"):
     """All that match, page by page."""
     found, cursor = [], ""
     while True:
-        page = daemon.get(f"/v1/events?limit=1000{query}{cursor}").json
+        page = daemon.get(f"{path}?limit=1000{query}{cursor}").json
         found += page["items"]
         if "next_cursor" not in page:
             return found
@@ -32,7 +32,7 @@ def events(daemon, query=""):
 
 
 def of_task(daemon, task):
-    return [e["type"] for e in daemon.get(f"/v1/tasks/{task['id']}/events?limit=1000").json["items"]]
+    return [e["type"] for e in events(daemon, path=f"/v1/tasks/{task['id']}/events")]
 
 
 class Stream:

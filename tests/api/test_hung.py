@@ -12,7 +12,7 @@ import time
 
 import pytest
 
-from conftest import BINARY, Daemon, wait_until
+from conftest import BINARY, FAULTY, Daemon, wait_until
 from test_hostile import MARGIN, Guard, up
 
 pytestmark = pytest.mark.skipif(not os.access("/dev/fuse", os.R_OK | os.W_OK), reason="this host has no /dev/fuse")
@@ -31,6 +31,10 @@ class Hang:
     def silence(self):
         self.process.send_signal(signal.SIGUSR1)
 
+    def silence_at_a_name(self):
+        """The root answers."""
+        self.process.send_signal(signal.SIGUSR2)
+
     def stop(self):
         self.process.send_signal(signal.SIGSTOP)
         wait_until(lambda: " T " in pathlib.Path(f"/proc/{self.process.pid}/stat").read_text(), 10, "the server's stop")
@@ -48,8 +52,8 @@ class Hang:
                    10, "the unmount")
 
 
-@pytest.fixture
-def hung(tmp_path):
+@contextlib.contextmanager
+def hanging(tmp_path, binary=BINARY):
     for part in (tmp_path, *tmp_path.parents[:2]):
         part.chmod(0o755)
     with contextlib.ExitStack() as stack:
@@ -58,12 +62,18 @@ def hung(tmp_path):
         config = tmp_path / "cloister.json"
         config.write_text(json.dumps({"client": {"host_volume": {"hung": {"path": str(hang.path)}}}}))
         config.chmod(0o644)
-        d = Daemon(BINARY, "--config", config)
+        d = Daemon(binary, "--config", config)
         stack.callback(d.stop)
         guard = Guard(d)
         stack.callback(guard.end)
         stack.callback(hang.abort)
         yield hang, guard, d
+
+
+@pytest.fixture
+def hung(tmp_path):
+    with hanging(tmp_path) as it:
+        yield it
 
 
 def start(d, script):
@@ -170,17 +180,88 @@ def test_sessions_that_wait_hold_nobody_up_slow(hung):
     g.check()
 
 
-def test_a_start_that_waits_fails_alone(hung):
+MOUNTS = [{"volume": "hung", "destination": "/hung"}]
+
+
+def starting(d, g, **spec):
+    """The thread that asks for it, and the task."""
+    create = ask(d, "POST", "/v1/tasks", {"volume_mounts": MOUNTS, **spec})
+    task = wait_until(lambda: next((t for t in d.get("/v1/tasks").json["items"] if t["id"] != g.probe["id"]), None), 10)
+    return create, task
+
+
+def failed(d, task):
+    wait_until(lambda: task["id"] not in d.rows() or d.task(task["id"])["state"] == "failed", 20, "the failure")
+    wait_until(lambda: d.request("DELETE", f"/v1/tasks/{task['id']}").status in (204, 404), 20, "the removal")
+
+
+def test_a_start_that_waits_tells_what_for_and_fails_alone(hung):
     hang, g, d = hung
     hang.silence()
-    create = ask(d, "POST", "/v1/tasks", {"command": "/bin/true",
-                                          "volume_mounts": [{"volume": "hung", "destination": "/hung"}]})
-    task = wait_until(lambda: next((t for t in d.get("/v1/tasks").json["items"] if t["id"] != g.probe["id"]), None), 10)
+    create, task = starting(d, g, command="/bin/true")
+    path = f"/v1/tasks/{task['id']}"
+    now = wait_until(lambda: (t := d.task(task["id"])).get("waits_for") and t, MARGIN, "what it waits for")
+    assert now["state"] == "starting" and now["waits_for"].startswith("volume hung")
+    assert d.post(f"{path}/signal", {"signal": "TERM"}, timeout=MARGIN).json["code"] == "task_starting"
+    others_go_on(g, d)
+    assert d.post(f"{path}/stop", {"timeout": "1s"}, timeout=MARGIN).status == 202
+    hang.abort()
+    create.join(30)
+    failed(d, task)
+    g.check()
+
+
+def test_a_stop_ends_a_start_that_waits(hung):
+    """It can be killed, since nobody has taken the request yet."""
+    hang, g, d = hung
+    hang.stop()
+    create, task = starting(d, g, command="/bin/true")
     time.sleep(1)
     assert d.task(task["id"])["state"] == "starting"
+    assert d.post(f"/v1/tasks/{task['id']}/stop", timeout=MARGIN).status == 202
+    create.join(MARGIN)
+    assert not create.is_alive(), "its creation was answered"
+    failed(d, task)
+    g.check()
+
+
+@pytest.mark.parametrize("spec", [{"command": "/hung/f"}, {"command": "/bin/true", "work_dir": "/hung/f"}],
+                         ids=["command", "work_dir"])
+def test_a_command_that_waits_before_its_start(hung, spec):
+    hang, g, d = hung
+    hang.silence_at_a_name()
+    create, task = starting(d, g, **spec)
+    now = wait_until(lambda: (t := d.task(task["id"])).get("waits_for") and t, MARGIN, "what it waits for")
+    assert now["state"] == "starting" and now["waits_for"].startswith("the start of the command")
+    assert d.post(f"/v1/tasks/{task['id']}/stop", timeout=MARGIN).status == 202
     others_go_on(g, d)
     hang.abort()
     create.join(30)
-    wait_until(lambda: task["id"] not in d.rows() or d.task(task["id"])["state"] == "failed", 20, "the failure")
-    wait_until(lambda: d.request("DELETE", f"/v1/tasks/{task['id']}").status in (204, 404), 20, "the removal")
+    failed(d, task)
+    g.check()
+
+
+def test_a_start_has_a_deadline(tmp_path):
+    with hanging(tmp_path, FAULTY) as (hang, g, d):
+        hang.stop()
+        before = d.census()
+        reply = d.post("/v1/tasks", {"command": "/bin/true", "volume_mounts": MOUNTS, "env": {"CLOISTER_START_MS": "4000"}},
+                       timeout=MARGIN)
+        assert reply.status == 422 and reply.json["errors"][0]["pointer"] == "/volume_mounts/0/volume", reply.body
+        assert reply.json["errno"] == "ETIMEDOUT" and "does not answer" in reply.json["detail"]
+        d.assert_as_before(before)
+        g.check()
+
+
+def test_a_stop_ends_a_restart_that_waits(hung):
+    hang, g, d = hung
+    task = d.start_task("/bin/sh", "-c", "exit 3", volume_mounts=MOUNTS, restart={"attempts": 1, "delay": "1s"})
+    path = f"/v1/tasks/{task['id']}"
+    wait_until(lambda: d.task(task["id"])["state"] == "restarting", 10, "the end of the first run")
+    hang.stop()
+    wait_until(lambda: d.task(task["id"]).get("waits_for"), MARGIN, "what the second waits for")
+    assert d.post(f"{path}/stop", timeout=MARGIN).status == 202
+    end = d.wait_ended(task["id"])["exit"]
+    assert end["code"] == 3 and end["reason"] == "stopped while it was restarted"
+    g.delete(task)
     g.check()

@@ -13,7 +13,7 @@ import time
 
 import pytest
 
-from conftest import BINARY, ROOT, Daemon, UnixConnection, wait_until
+from conftest import FAULTY, Daemon, UnixConnection, wait_until
 
 SEGMENT = 65536
 # Chunks of a stream are numbered by a generator that the test has too.
@@ -36,9 +36,8 @@ while left[1] or left[2]:
 
 @pytest.fixture(scope="module")
 def logs():
-    binary = BINARY if BINARY.parent.name in ("asan", "faults") else ROOT / "build/faults/cloisterd"
-    assert binary.exists(), "build it with: cmake --preset faults && cmake --build --preset faults"
-    d = Daemon(binary)
+    assert FAULTY.exists(), "build it with: cmake --preset faults && cmake --build --preset faults"
+    d = Daemon(FAULTY)
     yield d
     d.stop()
 

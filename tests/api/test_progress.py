@@ -9,7 +9,7 @@ import tempfile
 
 import pytest
 
-from conftest import BINARY, ROOT, Daemon, wait_until
+from conftest import FAULTY, Daemon, wait_until
 from roots import make_image
 from test_events import events, of_task
 
@@ -18,8 +18,7 @@ FILES = 4000
 
 @pytest.fixture(scope="module")
 def copies():
-    binary = BINARY if BINARY.parent.name in ("asan", "faults") else ROOT / "build/faults/cloisterd"
-    assert binary.exists(), "build it with: cmake --preset faults && cmake --build --preset faults"
+    assert FAULTY.exists(), "build it with: cmake --preset faults && cmake --build --preset faults"
     source = pathlib.Path(tempfile.mkdtemp(prefix="cloister-progress-", dir="/var/tmp"))
     source.chmod(0o755)
     image = make_image(source / "image", ["sh", "sleep", "true"])
@@ -27,7 +26,7 @@ def copies():
         (image / f"srv/{i}").write_text("x" * i)
     config = source / "cloister.json"
     config.write_text(json.dumps({"client": {"chroot": {"many": {str(image): "/"}}}}))
-    d = Daemon(binary, "--config", config)
+    d = Daemon(FAULTY, "--config", config)
     yield d
     d.stop()
     shutil.rmtree(source)
