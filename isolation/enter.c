@@ -176,7 +176,7 @@ static const struct step steps[] = {
 
 void join_enter(const struct join *j, int report_fd)
 {
-    struct entry c = {.report_fd = report_fd, .root_fd = -1, .join = j};
+    struct entry c = {.report_fd = report_fd, .go_fd = -1, .root_fd = -1, .join = j};
     struct sandbox box = j->box;
     struct err e = {0};
 

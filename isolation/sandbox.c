@@ -100,6 +100,23 @@ static int step_mount_propagation(struct entry *c, struct err *e)
 /* The task is in its groups by now: they become the root of what it sees of each hierarchy, so that it neither learns
  * the host's paths nor, should it mount one, finds files of a hierarchy's root such as release_agent
  * (cgroup_namespaces(7)). EINVAL: a kernel without them. */
+/* A move between groups may wait for all CPUs, 10 ms and more (the kernel's cgroup_threadgroup_rwsem): what is made on
+ * the way to here is made meanwhile. */
+static int step_cgroup(struct entry *c, struct err *e)
+{
+    char go;
+    ssize_t n;
+
+    do
+        n = read(c->go_fd, &go, 1);
+    while (n < 0 && errno == EINTR);
+    if (n != 1)
+        return err_step(e, "cgroup", n < 0 ? errno : EPIPE, "the supervisor is gone");
+    close(c->go_fd);
+    return 0;
+}
+
+/* Its root is the group that the child is in now. */
 static int step_cgroup_namespace(struct entry *c, struct err *e)
 {
     (void)c;
@@ -197,16 +214,18 @@ static int by_number(const void *a, const void *b)
     return *(const int *)a - *(const int *)b;
 }
 
-/* The report's fd stays until execve, the trees that are to be mounted until they are. */
+/* The report's fd stays until execve, the one to wait at until the wait is over, the trees that are to be mounted until
+ * they are. */
 int step_close_fds(struct entry *c, struct err *e)
 {
     size_t n = 0, mounts = c->b->volumes ? c->b->spec->volume_mounts.n : 0;
-    _cleanup_free_ int *keep = xcalloc(mounts + 3, sizeof(*keep));
+    _cleanup_free_ int *keep = xcalloc(mounts + 4, sizeof(*keep));
     unsigned next = 3;
 
-    if (c->report_fd < 3)
-        return err_step(e, "close_fds", EBADF, "the report's fd is a standard stream");
+    if (c->report_fd < 3 || (c->go_fd >= 0 && c->go_fd < 3))
+        return err_step(e, "close_fds", EBADF, "an fd of ours is a standard stream");
     keep[n++] = c->report_fd;
+    keep[n++] = c->go_fd;
     keep[n++] = c->b->root_tree;
     keep[n++] = c->b->userns ? c->b->userns->fd : -1;
     for (size_t i = 0; i < mounts; i++)
@@ -229,7 +248,6 @@ int step_close_fds(struct entry *c, struct err *e)
 static const struct step steps[] = {
     {"close_fds", step_close_fds}, /* first: no later step may reach an fd of ours */
     {"network", step_network},     /* before sysfs, which shows the namespace of who mounts it */
-    {"cgroup_namespace", step_cgroup_namespace},
     {"mount_propagation", step_mount_propagation},
     {"fsuid", step_fsuid}, /* before anything is made: what is made belongs to the task's root */
     {"rootfs", step_rootfs},
@@ -244,6 +262,8 @@ static const struct step steps[] = {
     {"oom_score_adj", step_oom_score_adj},
     {"work_dir", step_work_dir},
     {"command", step_command},
+    {"cgroup", step_cgroup}, /* the last that needs no group of its own: the longer the other side may take */
+    {"cgroup_namespace", step_cgroup_namespace},
     {"rlimits", step_rlimits}, /* late: few fds or little memory must not hinder our own steps */
     {"userns", step_userns},   /* what comes before needs the host's power, what follows only the task's */
     {"groups", step_groups},
@@ -290,9 +310,9 @@ int steps_run(const struct step *s, size_t n, struct entry *c, struct err *e)
     return err_step(e, "execve", EPROTO, "execve returned");
 }
 
-int sandbox_enter(struct sandbox *b, int report_fd, struct err *e)
+int sandbox_enter(struct sandbox *b, int go_fd, int report_fd, struct err *e)
 {
-    struct entry c = {.b = b, .report_fd = report_fd, .root_fd = -1};
+    struct entry c = {.b = b, .report_fd = report_fd, .go_fd = go_fd, .root_fd = -1};
 
     if (setsid() < 0 && getsid(0) != getpid()) /* own session: no controlling terminal of ours */
         return err_step(e, "signals", errno, "setsid");

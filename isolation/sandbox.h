@@ -74,14 +74,16 @@ void sandbox_close_mounts(struct sandbox *b);
 int sandbox_write_network_files(const struct sandbox *b, struct err *e);
 /* The task's host name; its length. */
 size_t sandbox_hostname(const struct sandbox *b, const char **name);
-/* In the child (already in its namespaces and cgroup; fds 0-2 are the task's): runs the steps, then execve. Returns
- * only on failure, with e naming the step. Steps in order: close_fds, network, cgroup_namespace, mount_propagation,
- * fsuid, rootfs, volumes of the task (/local /alloc /secrets /tmp), network_files, volume_mounts, dev, proc, sys,
- * pivot_root, hostname, oom_score_adj, work_dir, command, rlimits, userns, groups, capabilities, no_new_privs, signals,
- * verify, seccomp (before capabilities where there is no no_new_privs), execve. A missing command is 422 /command; so
- * are a directory, a file without x, a missing interpreter; a bad work_dir is 422 /work_dir. report_fd (CLOEXEC) is the
- * only fd of the caller that is kept open until execve; those of b are closed when they are mounted. */
-int sandbox_enter(struct sandbox *b, int report_fd, struct err *e);
+/* In the child (already in its namespaces; fds 0-2 are the task's): runs the steps, then execve. Returns only on
+ * failure, with e naming the step. Steps in order: close_fds, network, mount_propagation, fsuid, rootfs, volumes of the
+ * task (/local /alloc /secrets /tmp), network_files, volume_mounts, dev, proc, sys, pivot_root, hostname,
+ * oom_score_adj, work_dir, command, cgroup, cgroup_namespace, rlimits, userns, groups, capabilities, no_new_privs,
+ * signals, verify, seccomp (before capabilities where there is no no_new_privs), execve. A missing command is 422
+ * /command; so are a directory, a file without x, a missing interpreter; a bad work_dir is 422 /work_dir. Step cgroup
+ * waits for a byte on go_fd: whoever moves the child into its cgroup, which takes as long as the steps before, writes
+ * it then. report_fd (CLOEXEC) is the only fd of the caller that is kept open until execve; those of b are closed when
+ * they are mounted. */
+int sandbox_enter(struct sandbox *b, int go_fd, int report_fd, struct err *e);
 /* For tests: the step that is made to fail with EIO, from CLOISTER_FAIL_STEP in builds with -DCLOISTER_FAULTS=ON only.
  */
 

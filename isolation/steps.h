@@ -16,6 +16,7 @@ bool network_file_wanted(const struct sandbox *b, enum network_file f);
 struct entry { /* state of one sandbox_enter */
     struct sandbox *b;
     int report_fd;
+    int go_fd;               /* can be read once the child is in its cgroup; -1: it is already */
     int root_fd;             /* O_PATH of the new root, from the rootfs step until execve; else -1 */
     struct stat root;        /* the new root, compared with "/" after pivot_root */
     char command[PATH_MAX];  /* resolved, absolute, inside the new root */

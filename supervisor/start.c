@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/sched.h>
+#include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
@@ -27,7 +28,7 @@ enum { PROGRESS_MS = 1000 };
 struct stdio {
     int in;        /* the task's standard input */
     int out[2][2]; /* pipes: stdout, stderr */
-    int sync[2];   /* the child waits for a byte: it is in its cgroup then */
+    int go[2];     /* the child waits for a byte: it is in its cgroup then */
     int report[2]; /* struct err from the child, or end of file at execve */
 };
 
@@ -57,7 +58,7 @@ static int stdio_open(struct supervision *s, struct stdio *io, struct err *e)
     memset(io, 0xff, sizeof(*io)); /* all -1 */
     io->in = input_open(s);
     if (io->in < 0 || pipe2(io->out[0], O_CLOEXEC) < 0 || pipe2(io->out[1], O_CLOEXEC) < 0 ||
-        pipe2(io->sync, O_CLOEXEC) < 0 || pipe2(io->report, O_CLOEXEC) < 0)
+        pipe2(io->go, O_CLOEXEC) < 0 || pipe2(io->report, O_CLOEXEC) < 0)
         return err_step(e, "stdio", errno, "cannot make the task's standard streams");
     for (int i = 0; i < 2; i++) {
         struct capture *c = &s->capture[i];
@@ -89,16 +90,13 @@ static int stdio_open(struct supervision *s, struct stdio *io, struct err *e)
 _Noreturn static void child_main(struct supervision *s, struct stdio *io)
 {
     struct err e = {0};
-    char go;
 
     prctl(PR_SET_PDEATHSIG, SIGKILL); /* until the last credential change clears it, and set again there */
-    close(io->sync[1]);
-    if (read(io->sync[0], &go, 1) != 1)
-        _exit(127);
+    close(io->go[1]);
     if (dup2(io->in, 0) < 0 || dup2(io->out[0][1], 1) < 0 || dup2(io->out[1][1], 2) < 0)
         err_step(&e, "stdio", errno, "cannot set the standard streams");
     else
-        sandbox_enter(&s->sandbox, io->report[1], &e);
+        sandbox_enter(&s->sandbox, io->go[0], io->report[1], &e);
     if (write(io->report[1], &e, sizeof(e)) < 0)
         _exit(126);
     _exit(127);
@@ -191,6 +189,16 @@ static int prepare(struct supervision *s, struct err *e)
     return cgroup_create(s->args->cgroups, s->args->id, &s->spec.resources, s->sandbox.cores, e);
 }
 
+/* A child that has failed is gone, so that it can neither be moved nor told: what it has said is the reason. */
+static void told_failure(int fd, struct err *e)
+{
+    struct pollfd p = {.fd = fd, .events = POLLIN};
+    struct err failure;
+
+    if (poll(&p, 1, 0) == 1 && read(fd, &failure, sizeof(failure)) == sizeof(failure))
+        *e = failure;
+}
+
 /* The child's answer: nothing (it has become the command), or why not. */
 static int await_exec(struct supervision *s, int fd, struct err *e)
 {
@@ -211,6 +219,19 @@ static int await_exec(struct supervision *s, int fd, struct err *e)
     return -1;
 }
 
+/* The child, which is on its way, may execute the command. */
+static int let_go(struct supervision *s, const struct stdio *io, struct err *e)
+{
+    if (cgroup_attach(s->args->cgroups, s->args->id, s->status.pid, e) < 0)
+        return -1;
+    /* The record says that something may have run before anything can run. */
+    if (record_write(s->task_dir_fd, &s->status) < 0)
+        return err_step(e, "record", errno, "cannot write the task's record");
+    if (write(io->go[1], "", 1) != 1)
+        return err_step(e, "launch", errno, "the child is gone");
+    return 0;
+}
+
 static int spawn(struct supervision *s, struct stdio *io, struct err *e)
 {
     struct clone_args args = {.flags = (uint64_t)s->sandbox.clone_flags, .exit_signal = SIGCHLD};
@@ -222,15 +243,12 @@ static int spawn(struct supervision *s, struct stdio *io, struct err *e)
         child_main(s, io);
     s->status.pid = pid;
     s->status.pid_start = record_pid_start(pid);
-    if (cgroup_attach(s->args->cgroups, s->args->id, pid, e) < 0)
+    close(take_fd(&io->report[1]));
+    close(take_fd(&io->go[0]));
+    if (let_go(s, io, e) < 0) {
+        told_failure(io->report[0], e);
         return -1;
-    /* The record says that something may have run before anything can run. */
-    if (record_write(s->task_dir_fd, &s->status) < 0)
-        return err_step(e, "record", errno, "cannot write the task's record");
-    if (write(io->sync[1], "", 1) != 1)
-        return err_step(e, "launch", errno, "the child is gone");
-    close(io->report[1]);
-    io->report[1] = -1;
+    }
     if (await_exec(s, io->report[0], e) < 0)
         return -1;
     /* A child that was killed before execve closes the pipe too; it is told from a start by waitid later, as its end.

@@ -5,7 +5,7 @@ import pytest
 
 from conftest import ROOT, Daemon
 
-STEPS = ["network", "cgroup_namespace", "mount_propagation", "fsuid", "rootfs", "volumes", "network_files", "volume_mounts", "dev",
+STEPS = ["network", "cgroup", "cgroup_namespace", "mount_propagation", "fsuid", "rootfs", "volumes", "network_files", "volume_mounts", "dev",
          "proc", "sys", "pivot_root", "hostname", "oom_score_adj", "work_dir", "command", "rlimits", "userns", "groups", "capabilities",
          "no_new_privs", "signals", "close_fds", "verify", "seccomp", "execve"]
 

@@ -15,5 +15,5 @@ def test_three_hundred_tasks_leave_nothing():
     finally:
         daemon.stop()
     if "asan" in str(BINARY):
-        more.pop("pss_kib", None)  # the sanitizer keeps what was freed in quarantine
+        more.pop("own_kib", None)  # the sanitizer keeps what was freed in quarantine
     assert not more, more

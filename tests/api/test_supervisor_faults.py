@@ -128,6 +128,9 @@ def test_an_end_that_cannot_be_recorded_is_told_all_the_same(own_daemon, error):
                 d.start()
             wait_until(d.ready, 20, "readiness")
             assert d.task(task["id"])["exit"]["code"] == 7 and task["id"] in d.sockets()
+        reply = d.request("DELETE", f"/v1/tasks/{task['id']}")
+        assert reply.status == 500 and reply.json["step"] == "supervisor", reply.body
+        assert d.task(task["id"])["exit"]["code"] == 7 and task["id"] in d.sockets(), "it stays as it was"
     wait_until(lambda: task["id"] not in d.sockets(), 10, "the record, and the supervisor's end")
     assert b"cannot write its record" in (d.dir / "log").read_bytes()
     assert (d.dir / "state/tasks" / task["id"] / "record").stat().st_size > 0
