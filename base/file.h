@@ -17,6 +17,9 @@ int file_write_atomic(int dirfd, const char *name, const void *data, size_t len,
 int file_write_at(int dirfd, const char *path, const char *text);
 /* mkdir -p of an absolute path with mode for new directories. */
 int file_mkdirs(const char *path, mode_t mode);
+/* Tells the file system that the directories in this one have nothing to do with each other, so that it puts them apart
+ * (FS_TOPDIR_FL, the attribute T of chattr(1)). Those that know no such hint are left as they are. */
+void file_set_topdir(const char *path);
 /* rm -rf of one name in dirfd (no path), never following links nor crossing into another mount. ENOENT is success. */
 int file_remove_tree(int dirfd, const char *name);
 /* Data in memory that nobody can change any more (memfd_create(2), sealed), to be read from its start. fd or -1. */

@@ -17,7 +17,7 @@
 #include "isolation/devices.h"
 #include "isolation/cpus.h"
 
-enum { REMOVE_MS = 2000, REMOVE_SLEEP_MS = 10, DIR_MODE = 0755, READ_BACK = 4096, JOIN_LOOKS = 20 };
+enum { REMOVE_MS = 2000, REMOVE_SLEEP_MS = 10, DIR_MODE = 0755, READ_BACK = 4096 };
 
 static const char *const names[CG_COUNT] = {
     [CG_CPU] = "cpu",       [CG_CPUACCT] = "cpuacct", [CG_MEMORY] = "memory",
@@ -282,38 +282,6 @@ int cgroup_create(const struct cgroup_host *h, const char *id, const struct reso
         return 0;
     cgroup_remove(h, id);
     return -1;
-}
-
-/* v1 makes the list for as many members as it has counted before, so that one who joins while others fork may be
- * missing from it once (pidlist_array_load in the kernel's cgroup-v1.c). */
-static bool has_joined(const char *dir, pid_t pid)
-{
-    for (int i = 0; i < JOIN_LOOKS; i++)
-        if (cg_has_pid(dir, pid))
-            return true;
-    return false;
-}
-
-int cgroup_attach(const struct cgroup_host *h, const char *id, pid_t pid, struct err *e)
-{
-    const char *mounts[CG_TREES];
-    char dir[CG_PATH], text[CG_NAME];
-    if (!cg_name_ok(id))
-        return err_step(e, "cgroup_attach", EINVAL, "the task's id is no plain name");
-    size_t n = cg_trees(h, mounts);
-    bool apart = cg_cpuset_dir(h, id, dir);
-    for (size_t i = 0; i < n + apart; i++) { /* cgroup.procs moves all threads; v1's tasks, libcgroup's way, does not */
-        if (i < n)
-            cg_dir(h, mounts[i], id, dir);
-        else
-            cg_cpuset_dir(h, id, dir);
-        snprintf(text, sizeof(text), "%d", (int)pid);
-        if (cg_write(dir, "cgroup.procs", text) < 0)
-            return err_step(e, "cgroup_attach", errno, "cannot move the task into %s", dir);
-        if (!has_joined(dir, pid))
-            return err_step(e, "cgroup_attach", ESRCH, "the task is not in %s", dir);
-    }
-    return 0;
 }
 
 /* One try at one hierarchy; the controller is NULL on v2. */

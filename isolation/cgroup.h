@@ -80,7 +80,10 @@ int cgroup_create(const struct cgroup_host *h, const char *id, const struct reso
                   struct err *e);
 /* The compute of r in MHz: cpu, or that of its cores; 0 when neither is given. */
 int64_t cgroup_mhz(const struct cgroup_host *h, const struct resources *r);
-/* Moves pid into the group in every hierarchy, verified. Step "cgroup_attach". */
+/* An fd (O_PATH) of the group, for CLONE_INTO_CGROUP of clone3(2), where that is all there is to join: on v2. -1 with
+ * errno on other hosts; the caller closes it. */
+int cgroup_open(const struct cgroup_host *h, const char *id);
+/* Moves pid into the group in every hierarchy where it is not yet, verified. Step "cgroup_attach". */
 int cgroup_attach(const struct cgroup_host *h, const char *id, pid_t pid, struct err *e);
 /* SIGKILLs all members (cgroup.kill, else freezer: freeze, kill, thaw, repeat) until the group is empty or timeout_ms
  * has passed: -1 with errno ETIMEDOUT. A group that is not there is success. */

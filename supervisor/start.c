@@ -232,10 +232,22 @@ static int let_go(struct supervision *s, const struct stdio *io, struct err *e)
     return 0;
 }
 
+/* On v2 in its group from the start. */
+static pid_t clone_child(const struct supervision *s)
+{
+    _cleanup_close_ int group = cgroup_open(s->args->cgroups, s->args->id);
+    struct clone_args args = {.flags = (uint64_t)s->sandbox.clone_flags, .exit_signal = SIGCHLD};
+    struct clone_args there = args;
+
+    there.flags |= CLONE_INTO_CGROUP;
+    there.cgroup = (uint64_t)group;
+    pid_t pid = group < 0 ? -1 : (pid_t)syscall(SYS_clone3, &there, sizeof(there));
+    return pid < 0 ? (pid_t)syscall(SYS_clone3, &args, sizeof(args)) : pid;
+}
+
 static int spawn(struct supervision *s, struct stdio *io, struct err *e)
 {
-    struct clone_args args = {.flags = (uint64_t)s->sandbox.clone_flags, .exit_signal = SIGCHLD};
-    pid_t pid = (pid_t)syscall(SYS_clone3, &args, sizeof(args));
+    pid_t pid = clone_child(s);
 
     if (pid < 0)
         return err_step(e, "namespaces", errno, "cannot clone into new namespaces");

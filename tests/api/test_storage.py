@@ -1,6 +1,8 @@
 """A file system that is full, read-only or failing, and a database or a record that is damaged: what cannot be made
 durable is refused, running tasks go on, and when it is over the daemon serves again by itself."""
+import array
 import contextlib
+import fcntl
 import os
 import pathlib
 import re
@@ -13,6 +15,9 @@ import time
 import pytest
 
 from conftest import BINARY, Daemon, wait_until
+
+
+FS_IOC_GETFLAGS, FS_TOPDIR_FL = 0x80086601, 0x20000  # linux/fs.h, on 64 bits
 
 
 class SmallDaemon(Daemon):
@@ -91,6 +96,15 @@ def test_a_full_disk_refuses_what_is_new_and_recovers_by_itself(small):
     small.process.wait()
     small.start()
     assert small.task(ending["id"])["exit"]["code"] == 9
+
+
+def test_the_directories_of_tasks_are_spread_over_the_disk(small):
+    """chattr(1), T: ext4 makes them in different groups of blocks."""
+    flags = array.array("i", [0])
+    fd = os.open(small.dir / "state/tasks", os.O_RDONLY)
+    fcntl.ioctl(fd, FS_IOC_GETFLAGS, flags)
+    os.close(fd)
+    assert flags[0] & FS_TOPDIR_FL
 
 
 def test_deletion_frees_a_full_disk(small):
