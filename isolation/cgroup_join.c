@@ -1,5 +1,5 @@
 /* Into a group. A move takes a lock that all forks and exits of the host share, and waits for an RCU grace period, 8 ms
- * and more, where there was no other just before (the kernel's cgroup_threadgroup_rwsem, and kernel/rcu/sync.c). On v2 a
+ * and more, where no other was just before (the kernel's cgroup_threadgroup_rwsem, and kernel/rcu/sync.c). On v2 a
  * process can be born in its group instead, which waits for nothing. */
 #include <errno.h>
 #include <fcntl.h>
