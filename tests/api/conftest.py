@@ -248,15 +248,17 @@ class Daemon:
                 pass
 
 
-class MemoryDaemon(Daemon):
-    """Its state is in memory: the time is ours, not the disk's."""
+class MountedDaemon(Daemon):
+    """Its state is on a file system of its own, which mount_state mounts at the first start."""
+
+    def mount_state(self, state):
+        raise NotImplementedError
 
     def start(self):
         state = self.dir / "state"
         if not state.exists():
             state.mkdir()
-            subprocess.run(["mount", "-t", "tmpfs", "-o", "size=512m,nr_inodes=0,mode=755", "tmpfs", state],
-                           check=True)
+            self.mount_state(state)
         super().start()
 
     def mounts(self):
@@ -265,6 +267,13 @@ class MemoryDaemon(Daemon):
     def discard(self):
         subprocess.run(["umount", self.dir / "state"], check=True)
         super().discard()
+
+
+class MemoryDaemon(MountedDaemon):
+    """Its state is in memory: the time is ours, not the disk's."""
+
+    def mount_state(self, state):
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=512m,nr_inodes=0,mode=755", "tmpfs", state], check=True)
 
 
 @pytest.fixture(scope="session")

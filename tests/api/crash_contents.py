@@ -1,5 +1,6 @@
 """What tasks of the mixed load hold besides their state: results of sessions, files, limits. Each is asked for under the
 task's lock, so a value that was acknowledged is the one that must be found; after an answer that was lost both may be."""
+import contextlib
 import pathlib
 
 from conftest import wait_until
@@ -18,12 +19,16 @@ class Contents:
 class ContentActions:
     """Part of Load."""
 
+    @contextlib.contextmanager
+    def held(self, rng, *kinds, runs=False):
+        """One of these kinds, under its lock; None when there is none, or its removal (runs: its end) was asked for."""
+        x = self.pick(rng, *kinds)
+        with x.busy if x else contextlib.nullcontext():
+            yield x if x and not x.delete and not (runs and x.stop) else None
+
     def exec_one(self, rng):
-        x = self.pick(rng, "long")
-        if not x:
-            return
-        with x.busy:
-            if x.delete or x.stop:
+        with self.held(rng, "long", runs=True) as x:
+            if not x:
                 return
             code = rng.randrange(256)
             script = f"read u < /proc/sys/kernel/random/uuid; echo session $u; echo done >&2; exit {code}"
@@ -42,20 +47,14 @@ class ContentActions:
             del x.contents.sessions[old]
 
     def put(self, rng):
-        x = self.pick(rng, "long", "exit", "again")
-        if not x:
-            return
         path, text = f"local/{rng.randrange(3)}", f"{rng.randrange(1 << 30)}" * rng.choice([1, 1000])
-        with x.busy:
-            if not x.delete:
+        with self.held(rng, "long", "exit", "again") as x:
+            if x:
                 self.change_file(x, path, text, lambda url: self.ask("PUT", url, text))
 
     def remove(self, rng):
-        x = self.pick(rng, "long", "exit", "again")
-        if not x:
-            return
-        with x.busy:
-            if not x.delete:
+        with self.held(rng, "long", "exit", "again") as x:
+            if x:
                 self.change_file(x, f"local/{rng.randrange(3)}", None, lambda url: self.ask("DELETE", url))
 
     @staticmethod
@@ -68,11 +67,8 @@ class ContentActions:
             x.contents.files[path] = {value}
 
     def get(self, rng):
-        x = self.pick(rng, "long", "exit", "again")
-        if not x:
-            return
-        with x.busy:
-            if x.contents.files and not x.delete:
+        with self.held(rng, "long", "exit", "again") as x:
+            if x and x.contents.files:
                 path = rng.choice(sorted(x.contents.files))
                 reply = self.ask("GET", f"/v1/tasks/{x.id}/files/{path}")
                 assert reply.status in (200, 404, 409, 503), reply.body
@@ -80,11 +76,8 @@ class ContentActions:
                     assert reply.body.decode() in x.contents.files[path], (path, reply.body[:80])
 
     def limit(self, rng):
-        x = self.pick(rng, "long")
-        if not x:
-            return
-        with x.busy:
-            if x.delete or x.stop:
+        with self.held(rng, "long", runs=True) as x:
+            if not x:
                 return
             value, before = rng.randrange(PIDS, 1 << 15), x.contents.limits
             x.contents.limits = before | {str(value)}

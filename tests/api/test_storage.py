@@ -14,32 +14,21 @@ import time
 
 import pytest
 
-from conftest import BINARY, Daemon, wait_until
+from conftest import BINARY, MountedDaemon, wait_until
 
 
 FS_IOC_GETFLAGS, FS_TOPDIR_FL = 0x80086601, 0x20000  # linux/fs.h, on 64 bits
 
 
-class SmallDaemon(Daemon):
+class SmallDaemon(MountedDaemon):
     """Its state is on an ext4 file system of 24 MiB."""
 
-    def start(self):
-        state = self.dir / "state"
-        if not state.exists():
-            state.mkdir()
-            image = self.dir / "image"
-            with open(image, "wb") as f:
-                f.truncate(24 << 20)
-            subprocess.run(["mke2fs", "-q", "-F", "-t", "ext4", "-m", "0", image], check=True, capture_output=True)
-            subprocess.run(["mount", "-o", "loop,errors=remount-ro", image, state], check=True)
-        super().start()
-
-    def mounts(self):
-        return [m for m in super().mounts() if f" {self.dir}/state " not in m]
-
-    def discard(self):
-        subprocess.run(["umount", self.dir / "state"], check=True)
-        super().discard()
+    def mount_state(self, state):
+        image = self.dir / "image"
+        with open(image, "wb") as f:
+            f.truncate(24 << 20)
+        subprocess.run(["mke2fs", "-q", "-F", "-t", "ext4", "-m", "0", image], check=True, capture_output=True)
+        subprocess.run(["mount", "-o", "loop,errors=remount-ro", image, state], check=True)
 
     def fill(self):
         """To the last block."""
