@@ -49,6 +49,11 @@ static void on_slow(void *arg, uint32_t events)
     control_broadcast(w->s);
 }
 
+static int stopped(struct err *e)
+{
+    return err_set(e, 409, "task_stopped", "the task was stopped before it started");
+}
+
 int start_wait(struct supervision *s, int fd, pid_t pid, const char *what, struct err *e)
 {
     struct wait w = {.s = s, .what = what};
@@ -70,7 +75,7 @@ int start_wait(struct supervision *s, int fd, pid_t pid, const char *what, struc
     loop_remove(w.timer);
     if (killed && w.late && !s->status.stopping)
         return err_step(e, "launch", ETIMEDOUT, "%s", what);
-    return killed ? err_set(e, 409, "task_stopped", "the task was stopped before it started") : 0;
+    return killed ? stopped(e) : 0;
 }
 
 _Noreturn static void look_at_volumes(const struct sandbox *b, int fd)
@@ -116,6 +121,5 @@ int start_reach_volumes(struct supervision *s, struct err *e)
     kill(pid, SIGKILL);
     while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
         ;
-    return rc < 0 || !s->status.stopping ? rc
-                                         : err_set(e, 409, "task_stopped", "the task was stopped before it started");
+    return rc == 0 && s->status.stopping ? stopped(e) : rc;
 }
