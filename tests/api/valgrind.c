@@ -52,3 +52,13 @@ int fcntl64(int fd, int cmd, ...)
 }
 
 int fcntl(int fd, int cmd, ...) __attribute__((alias("fcntl64")));
+
+/* The stack of a fork does not grow there (SIGSEGV, by chance of where it begins): it has grown before. */
+__attribute__((constructor)) static void grow_stack(void)
+{
+    enum { SIZE = 1 << 20, PAGE = 4096 };
+    volatile char stack[SIZE];
+
+    for (int i = SIZE - PAGE; i >= 0; i -= PAGE)
+        stack[i] = 0;
+}
