@@ -10,6 +10,7 @@ EXPECTED = {
     "the host's /usr is large",
     "this host has no /dev/fuse",
     "ASan and valgrind exclude each other",
+    "the sanitizer must be loaded first",
 }
 # By the host: in the guests of tests/guest/run, and where they are started.
 EXPECTED |= {

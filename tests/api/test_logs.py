@@ -555,3 +555,22 @@ def test_the_log_of_a_session_has_the_same_forms(logs):
     part = logs.get(f"{url}?stream=stdout", headers={"Range": "bytes=-6"})
     assert part.status == 206 and part.body == b"three\n"
     assert logs.request("DELETE", f"{base}?force=true").status == 204
+
+
+def test_kill_9_of_a_supervisor_in_the_middle_of_a_rotation(logs):
+    """What it had written stays, without a hole; a rotation takes place every few milliseconds."""
+    d, before = logs, logs.census()
+    for n in range(8):
+        task = d.start_task("/bin/sh", "-c", "i=1000000; while :; do seq $i $((i + 9999)); i=$((i + 10000)); done",
+                            **small(3))
+        files = d.dir / "state/tasks" / task["id"] / "logs"
+        wait_until(lambda: any(int(f.name.split(".")[1]) > 1 << 20 for f in files.glob("stdout.*")), 20, "rotations")
+        time.sleep(n * 0.003)
+        os.kill(next(pid for pid, name in d.children().items() if name == "cloister-task"), signal.SIGKILL)
+        assert d.wait_ended(task["id"])["state"] == "lost"
+        reply = d.get(f"/v1/tasks/{task['id']}/logs?stream=stdout")
+        numbers = [int(line) for line in reply.body.split(b"\n")[1:-1]]
+        assert reply.status == 200 and len(numbers) > 8000
+        assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
+        assert d.request("DELETE", f"/v1/tasks/{task['id']}").status == 204
+        wait_until(lambda: d.census() == before, 10, "nothing left")
