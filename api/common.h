@@ -4,7 +4,10 @@
 
 #include "api/api.h"
 
+/* With all that has changed made durable (registry_settle). */
 struct registry *request_registry(const struct request *q);
+/* For the creation of a task, which waits for the end of the turn, so that many are stored at once. */
+struct registry *creating_registry(const struct request *q);
 /* The task of {id}, or NULL after a 404 has been replied. */
 struct task *request_task(struct request *q);
 /* "true"/"false" (absent: false); 400 code invalid_parameter. */

@@ -9,11 +9,17 @@
 #include "base/cleanup.h"
 #include "base/hash.h"
 
+struct options {
+    bool wait_exited, output, dry_run;
+    int64_t timeout_ms;
+};
+
 struct creation {      /* a POST that waits */
     struct request *q; /* NULL when the client has left */
     struct registry *registry;
     char id[ID_LEN + 1];
-    bool wait_exited, output, removing;
+    struct options options;
+    bool busy; /* the registry will call back */
     struct err failure;
     struct subscription *subscription;
     struct loop_source *timer;
@@ -33,7 +39,7 @@ static void on_end(void *arg)
 
     stop_waiting(c);
     c->q = NULL;
-    if (!c->removing)
+    if (!c->busy)
         free(c);
 }
 
@@ -53,7 +59,7 @@ static void on_failed_removed(void *arg, const struct err *result)
     struct creation *c = arg;
 
     (void)result; /* what could not be removed is in the launcher's log; the caller asked why the start failed */
-    c->removing = false;
+    c->busy = false;
     if (c->q)
         reply_problem(c->q, &c->failure);
     else
@@ -66,7 +72,7 @@ static void fail(struct creation *c, struct task *t)
     c->failure = t->status.err;
     if (c->failure.status == 0)
         err_set(&c->failure, 500, "launch_failed", "the task did not start");
-    c->removing = true;
+    c->busy = true;
     stop_waiting(c);
     registry_remove(c->registry, t, on_failed_removed, c);
 }
@@ -79,9 +85,9 @@ static void on_change(void *arg, struct task *t)
         return;
     if (t->state == TASK_FAILED && t->status.restarts == 0) {
         fail(c, t);
-    } else if (task_ended(t) || (!c->wait_exited && t->state != TASK_STARTING && t->state != TASK_PENDING)) {
+    } else if (task_ended(t) || (!c->options.wait_exited && t->state != TASK_STARTING && t->state != TASK_PENDING)) {
         stop_waiting(c);
-        reply_task(c->q, t, c->output);
+        reply_task(c->q, t, c->options.output);
     }
 }
 
@@ -93,14 +99,10 @@ static void on_timeout(void *arg, uint32_t events)
     (void)events;
     c->timer = NULL;
     stop_waiting(c);
+    registry_settle(c->registry);
     if (t)
         reply_task(c->q, t, false);
 }
-
-struct options {
-    bool wait_exited, output, dry_run;
-    int64_t timeout_ms;
-};
 
 static int read_options(const struct request *q, struct options *o, struct err *e)
 {
@@ -118,10 +120,16 @@ static int read_options(const struct request *q, struct options *o, struct err *
     return 0;
 }
 
+/* One that is found is waited for: it is stored, or refused and gone, afterwards. */
+static struct task *find_key(const struct request *q, const char *key)
+{
+    return registry_find_key(creating_registry(q), key) ? registry_find_key(request_registry(q), key) : NULL;
+}
+
 /* The same key and body give the first answer again. 1: replied. */
 static int replay(struct request *q, const char *key, const char *hash, struct err *e)
 {
-    struct task *t = key ? registry_find_key(request_registry(q), key) : NULL;
+    struct task *t = key ? find_key(q, key) : NULL;
 
     if (key && (!*key || strlen(key) > 255))
         return err_set(e, 400, "bad_request", "Idempotency-Key must have 1 to 255 characters");
@@ -134,16 +142,24 @@ static int replay(struct request *q, const char *key, const char *hash, struct e
     return 1;
 }
 
-static void wait_for(struct request *q, struct task *t, const struct options *o)
+/* It is stored and launched; or refused. */
+static void on_created(void *arg, struct task *t, const struct err *e)
 {
-    struct creation *c = xcalloc(1, sizeof(*c));
+    struct creation *c = arg;
 
-    *c = (struct creation){.q = q, .registry = request_registry(q), .wait_exited = o->wait_exited, .output = o->output};
+    c->busy = false;
+    if (!c->q) {
+        free(c);
+        return;
+    }
+    if (!t) {
+        reply_problem(c->q, e);
+        return;
+    }
     memcpy(c->id, t->id, sizeof(c->id));
     c->subscription = registry_subscribe(c->registry, on_change, c);
-    if (o->timeout_ms >= 0)
-        c->timer = loop_add_timer(request_loop(q), o->timeout_ms, on_timeout, c);
-    request_on_end(q, on_end, c);
+    if (c->options.timeout_ms >= 0)
+        c->timer = loop_add_timer(request_loop(c->q), c->options.timeout_ms, on_timeout, c);
 }
 
 static int create(struct request *q, struct err *e)
@@ -170,11 +186,13 @@ static int create(struct request *q, struct err *e)
         reply_json(q, 200, plan);
         return 0;
     }
-    struct task *t = registry_create(request_registry(q), &spec, key, key ? hash : NULL, e);
-    if (!t)
-        return -1;
-    wait_for(q, t, &o);
-    return 0;
+    struct creation *c = xcalloc(1, sizeof(*c));
+    *c = (struct creation){.q = q, .registry = creating_registry(q), .options = o, .busy = true};
+    request_on_end(q, on_end, c);
+    int rc = registry_create(c->registry, &spec, key, key ? hash : NULL, on_created, c, e);
+    if (rc < 0)
+        c->busy = false; /* freed as the problem is replied */
+    return rc;
 }
 
 void tasks_create(struct request *q)

@@ -10,7 +10,7 @@
 #include "base/log.h"
 #include "tasks/registry_internal.h"
 
-enum { PENDING_MAX = 100000, PRUNE_SLACK = 64, PRUNE_STEP = 512, ROW_BYTES = 100, LABELS_MAX = 16384, RETRY_MS = 1000 };
+enum { PENDING_MAX = 100000, PRUNE_SLACK = 64, PRUNE_STEP = 512, ROW_BYTES = 100, LABELS_MAX = 16384 };
 
 static const char *const names[EVENT_TYPES] = {
     [EVENT_SERVER_STARTED] = "server.started",
@@ -83,23 +83,6 @@ static void free_event(struct event *v)
     free(v);
 }
 
-static void on_turn_end(void *arg, uint32_t events)
-{
-    struct registry *r = arg;
-    struct err e = {0};
-
-    (void)events;
-    r->events.timer = NULL;
-    if (events_flush(r, &e) < 0)
-        log_error("events: %s", e.detail);
-}
-
-static void flush_in(struct registry *r, int64_t ms)
-{
-    if (!r->events.timer)
-        r->events.timer = loop_add_timer(r->config.loop, ms, on_turn_end, r);
-}
-
 /* Labels larger than LABELS_MAX are left out: no task may fill the log. */
 static char *labels_text(const struct task *t)
 {
@@ -135,7 +118,7 @@ void events_emit(struct registry *r, enum event_type type, const struct task *t,
     *(l->last_pending ? &l->last_pending->next : &l->pending) = v;
     l->last_pending = v;
     l->npending++;
-    flush_in(r, 0);
+    registry_settle_later(r);
 }
 
 void events_forget(struct registry *r, const char *task, enum event_type type)
@@ -202,11 +185,8 @@ static int prune(struct registry *r, struct event_range *g, struct err *e)
     return 0;
 }
 
-static int write_all(struct registry *r, int (*change)(struct registry *r, const void *arg, struct err *e),
-                     const void *arg, struct event_range *g, struct err *e)
+int events_write(struct registry *r, struct event_range *g, struct err *e)
 {
-    if (change && change(r, arg, e) < 0)
-        return -1;
     for (struct event *v = r->events.pending; v; v = v->next) {
         struct event_row row = row_of(v, 0);
 
@@ -239,11 +219,14 @@ static void tell(struct event_log *l, const struct event_row *v)
     }
 }
 
-/* What was pending is durable: numbers, counts, watchers. */
-static void done(struct event_log *l)
+void events_written(struct registry *r, const struct event_range *g)
 {
+    struct event_log *l = &r->events;
     struct event *v = l->pending;
+    int64_t last = l->range.last; /* goes on as the events are told */
 
+    l->range = *g;
+    l->range.last = last;
     l->pending = l->last_pending = NULL;
     l->npending = 0;
     while (v) {
@@ -255,35 +238,6 @@ static void done(struct event_log *l)
         free_event(v);
         v = next;
     }
-}
-
-int events_transaction(struct registry *r, int (*change)(struct registry *r, const void *arg, struct err *e),
-                       const void *arg, struct err *e)
-{
-    struct event_range range = r->events.range;
-
-    r->events.failed = true;
-    if (store_begin(r->store, e) < 0 || write_all(r, change, arg, &range, e) < 0 || store_commit(r->store, e) < 0) {
-        store_rollback(r->store);
-        registry_retry(r);
-        return -1;
-    }
-    r->events.failed = false;
-    range.last = r->events.range.last; /* goes on as the events are told */
-    r->events.range = range;
-    done(&r->events);
-    return 0;
-}
-
-int events_flush(struct registry *r, struct err *e)
-{
-    /* While there are changes that the store could not take, their events go with them. */
-    if (!r->events.pending || (!r->dirty && events_transaction(r, NULL, NULL, e) == 0))
-        return 0;
-    if (r->dirty)
-        err_set(e, 503, "store", "the store does not take changes");
-    flush_in(r, RETRY_MS);
-    return -1;
 }
 
 /* --- reading --------------------------------------------------------------------------------------------------------
@@ -316,7 +270,6 @@ void events_close(struct registry *r)
         l->watches = w->next;
         free(w);
     }
-    loop_remove(l->timer);
 }
 
 int64_t events_first(const struct registry *r)

@@ -40,11 +40,9 @@ bool event_type_matches(const char *filter, const char *name);
 /* Whether it selects any type at all. */
 bool event_filter_known(const char *filter);
 
-/* Queues an event about t (NULL: about no task) with these data (taken; NULL: none). It is written in the transaction
- * of the next change of any task, or else at the end of this turn of the loop. */
+/* Queues an event about t (NULL: about no task) with these data (taken; NULL: none). It is written with the changes of
+ * this turn of the loop. */
 void events_emit(struct registry *r, enum event_type type, const struct task *t, struct json *data);
-/* Writes what is queued now. 0, or -1 with e: then it stays queued and is tried again. */
-int events_flush(struct registry *r, struct err *e);
 
 /* Numbers of the oldest event that is kept (last + 1 when none is) and of the newest. Whoever has read the state of all
  * tasks and then reads events after `last` misses nothing. */

@@ -254,5 +254,5 @@ int recover_all(struct registry *r, struct err *e)
         return -1;
     if (adopted || recorded || cleared)
         events_emit(r, EVENT_SERVER_RECOVERED, NULL, recovered_data(adopted, recorded, cleared));
-    return events_flush(r, e);
+    return registry_settle_now(r, e);
 }

@@ -8,12 +8,8 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/log.h"
-#include "isolation/caps.h"
-#include "isolation/volumes.h"
 #include "supervisor/record.h"
 #include "tasks/registry_internal.h"
-
-enum { RETRY_MS = 1000 };
 
 void task_free(struct task *t)
 {
@@ -48,92 +44,6 @@ void registry_unlink(struct registry *r, struct task *t)
         map_remove(&r->by_key, t->idempotency_key);
 }
 
-static void announce(struct registry *r, struct task *t)
-{
-    r->version++;
-    r->announcing++;
-    for (struct subscription *s = r->subscriptions; s; s = s->next)
-        if (s->fn)
-            s->fn(s->arg, t);
-    if (--r->announcing > 0)
-        return;
-    for (struct subscription **at = &r->subscriptions; *at;) {
-        struct subscription *s = *at;
-
-        if (s->fn) {
-            at = &s->next;
-            continue;
-        }
-        *at = s->next;
-        free(s);
-    }
-}
-
-static int update_row(struct registry *r, const void *arg, struct err *e)
-{
-    const struct task *t = arg;
-    struct task_row row = {.state = t->state, .version = t->version, .status = t->status};
-
-    memcpy(row.id, t->id, sizeof(row.id));
-    return store_update(r->store, &row, e);
-}
-
-/* What waits; when nothing does, something that shows whether the store takes changes. */
-static int update_dirty(struct registry *r, const void *arg, struct err *e)
-{
-    (void)arg;
-    if (!r->dirty && store_probe(r->store, e) < 0)
-        return -1;
-    for (const struct dirty *d = r->dirty; d; d = d->next) {
-        const struct task *t = registry_find(r, d->id);
-
-        if (t && update_row(r, t, e) < 0)
-            return -1;
-    }
-    return 0;
-}
-
-static void free_dirty(struct registry *r)
-{
-    while (r->dirty) {
-        struct dirty *d = r->dirty;
-
-        r->dirty = d->next;
-        free(d);
-    }
-}
-
-static void on_retry(void *arg, uint32_t events)
-{
-    struct registry *r = arg;
-    struct err e = {0};
-
-    (void)events;
-    r->retry = NULL;
-    if (events_transaction(r, update_dirty, NULL, &e) < 0)
-        return; /* which tries again */
-    free_dirty(r);
-    log_info("the store takes changes again");
-}
-
-void registry_retry(struct registry *r)
-{
-    if (!r->retry)
-        r->retry = loop_add_timer(r->config.loop, RETRY_MS, on_retry, r);
-}
-
-static void mark_dirty(struct registry *r, const struct task *t)
-{
-    for (struct dirty *d = r->dirty; d; d = d->next)
-        if (strcmp(d->id, t->id) == 0)
-            return;
-    struct dirty *d = xcalloc(1, sizeof(*d));
-    memcpy(d->id, t->id, sizeof(d->id));
-    d->next = r->dirty;
-    r->dirty = d;
-    registry_retry(r);
-}
-
 int registry_try_start(struct registry *r, struct task *t)
 {
     struct task before = *t;
@@ -144,8 +54,8 @@ int registry_try_start(struct registry *r, struct task *t)
     memcpy(t->status.boot_id, r->boot_id, sizeof(t->status.boot_id));
     t->version++;
     events_transition(r, t);
-    if (events_transaction(r, update_row, t, &e) == 0) {
-        announce(r, t);
+    if (registry_transaction(r, registry_update_row, t, &e) == 0) {
+        registry_announce(r, t);
         return 0;
     }
     log_error("task %s: %s", t->id, e.detail);
@@ -155,26 +65,6 @@ int registry_try_start(struct registry *r, struct task *t)
     t->version = before.version;
     t->told = before.told;
     return -1;
-}
-
-void registry_commit(struct registry *r, struct task *t)
-{
-    struct err e = {0};
-
-    if (!t->deleting) {
-        t->version++;
-        events_transition(r, t);
-        /* What happened has happened: when the store cannot take it now, memory keeps the truth meanwhile. */
-        if (events_transaction(r, update_row, t, &e) < 0) {
-            log_error("task %s: %s", t->id, e.detail);
-            mark_dirty(r, t);
-        }
-    }
-    if (task_ended(t)) {
-        admission_pump(r);
-        gc_ended(r, t);
-    }
-    announce(r, t);
 }
 
 static void read_boot_id(struct registry *r)
@@ -220,8 +110,8 @@ void registry_close(struct registry *r)
 
     if (!r)
         return;
-    if (r->store && events_flush(r, &e) < 0)
-        log_error("events: %s", e.detail);
+    if (r->store && registry_settle_now(r, &e) < 0)
+        log_error("the last changes are not stored: %s", e.detail);
     err_set(&e, 503, "shutting_down", "the server is stopping");
     removal_fail_all(r, &e);
     gc_stop(r);
@@ -231,7 +121,6 @@ void registry_close(struct registry *r)
         link_close(t, &e);
         task_free(t);
     }
-    free_dirty(r);
     free_subscriptions(r);
     events_close(r);
     map_free(&r->by_id);
@@ -239,104 +128,15 @@ void registry_close(struct registry *r)
     for (size_t i = 0; i < r->unknown.cap; i++)
         free((char *)(uintptr_t)r->unknown.slots[i].key);
     map_free(&r->unknown);
-    loop_remove(r->retry);
+    settle_free(r);
     loop_remove(r->launcher_source);
     store_close(r->store);
     free(r);
 }
 
-/* What needs no look at the host: the supervisor checks everything again, with power. */
-static int check_policy(const struct registry *r, const struct spec *s, struct err *e)
-{
-    char pointer[64];
-
-    if (volumes_check(s, r->config.policy, e) < 0)
-        return -1;
-    for (size_t i = 0; i < s->cap_add.n; i++) {
-        uint64_t caps = caps_parse(s->cap_add.v[i]);
-
-        snprintf(pointer, sizeof(pointer), "/cap_add/%zu", i);
-        if (caps == 0)
-            return err_field(e, pointer, "\"%s\" is no capability", s->cap_add.v[i]);
-        if (strcasecmp(s->cap_add.v[i], "all") != 0 && (caps & ~r->config.policy->allow_caps)) {
-            err_set(e, 403, "capability_denied", "the operator does not allow the capability \"%s\"", s->cap_add.v[i]);
-            snprintf(e->pointer, sizeof(e->pointer), "%s", pointer);
-            return -1;
-        }
-    }
-    return 0;
-}
-
-static struct task *new_task(struct spec *s, enum task_state state, const char *key, const char *hash)
-{
-    struct task *t = xcalloc(1, sizeof(*t));
-
-    id_new(t->id);
-    t->spec = *s;
-    memset(s, 0, sizeof(*s));
-    t->state = state;
-    t->told = TASK_STATES; /* nothing */
-    t->version = 1;
-    t->status.head = message_head(MSG_RUN_STATUS);
-    t->created_at = clock_real_ns();
-    t->idempotency_key = key ? xstrdup(key) : NULL;
-    t->body_hash = hash ? xstrdup(hash) : NULL;
-    return t;
-}
-
-static int insert_row(struct registry *r, const void *arg, struct err *e)
-{
-    return store_insert(r->store, arg, e);
-}
-
 int registry_delete_row(struct registry *r, const void *id, struct err *e)
 {
     return store_delete(r->store, id, e);
-}
-
-struct task *registry_create(struct registry *r, struct spec *s, const char *key, const char *hash, struct err *e)
-{
-    struct err ignored = {0};
-    enum task_state state;
-
-    if (check_policy(r, s, e) < 0 || admission_decide(r, s, &state, e) < 0)
-        return NULL;
-    _cleanup_json_ struct json *j = spec_encode(s);
-    _cleanup_free_ char *text = json_print(j);
-    struct task *t = new_task(s, state, key, hash);
-    if (state == TASK_STARTING)
-        memcpy(t->status.boot_id, r->boot_id, sizeof(t->status.boot_id));
-    struct task_row row = {
-        .created_at = t->created_at,
-        .spec = text,
-        .state = t->state,
-        .version = t->version,
-        .status = t->status,
-        .idempotency_key = t->idempotency_key,
-        .body_hash = t->body_hash,
-    };
-    memcpy(row.id, t->id, sizeof(row.id));
-    events_emit(r, EVENT_TASK_CREATED, t, NULL);
-    events_transition(r, t);
-    if (events_transaction(r, insert_row, &row, e) < 0) {
-        events_forget(r, t->id, EVENT_TYPES);
-        task_free(t);
-        return NULL;
-    }
-    if (state == TASK_STARTING && link_launch(r, t, LAUNCH_TASK, text, e) < 0) {
-        /* Should the row stay, the next start finds that nothing was launched. */
-        events_emit(r, EVENT_TASK_REMOVED, t, NULL);
-        if (events_transaction(r, registry_delete_row, t->id, &ignored) < 0) {
-            events_forget(r, t->id, EVENT_TASK_REMOVED);
-            log_error("task %s: %s", t->id, ignored.detail);
-        }
-        task_free(t);
-        return NULL;
-    }
-    registry_append(r, t);
-    r->starts += state == TASK_STARTING;
-    announce(r, t);
-    return t;
 }
 
 struct task *registry_find(struct registry *r, const char *id)
@@ -424,7 +224,7 @@ int registry_ready(struct registry *r, struct err *e)
 {
     if (r->launcher_gone)
         return err_set(e, 503, "launcher_unavailable", "the launcher is gone");
-    if (r->dirty || r->events.failed)
+    if (r->events.failed)
         return err_set(e, 503, "store", "the store does not take changes");
     return 0;
 }

@@ -33,10 +33,17 @@ struct registry *registry_open(const struct registry_config *c, struct err *e);
 /* Closes connections and store; tasks go on. */
 void registry_close(struct registry *r);
 
-/* Takes over *s (moved) and stores the task as starting before it asks the launcher; as pending when there is no room
- * and it may wait. key and hash may be NULL. 503 when there is no room ("no_capacity"), or the store or the launcher
- * cannot take it; 403/422 by field when policy is plainly against it or the host could never hold it. */
-struct task *registry_create(struct registry *r, struct spec *s, const char *key, const char *hash, struct err *e);
+/* A new task is stored, and its launch asked for (t), or it is refused (t NULL, e), and nothing of it is kept. */
+typedef void (*registry_created)(void *arg, struct task *t, const struct err *e);
+/* Takes over *s (moved): the task is starting, or pending when there is no room and it may wait. It is stored with all
+ * else that changes in this turn of the loop, and launched after that; then done runs, once: with 503 when the store or
+ * the launcher cannot take it. key and hash may be NULL. -1 with e, and done never runs: 503 when there is no room
+ * ("no_capacity"); 403/422 by field when policy is plainly against it or the host could never hold it. */
+int registry_create(struct registry *r, struct spec *s, const char *key, const char *hash, registry_created done,
+                    void *arg, struct err *e);
+/* Makes durable what has changed in this turn of the loop, before its end: what is read of tasks after it does not go
+ * back when the server is killed. */
+void registry_settle(struct registry *r);
 struct task *registry_find(struct registry *r, const char *id);
 struct task *registry_find_key(struct registry *r, const char *idempotency_key);
 struct task *registry_first(struct registry *r); /* oldest; then task->next */

@@ -21,11 +21,6 @@ struct removal { /* somebody waits for the launcher to have removed a task; seve
     struct removal *next;
 };
 
-struct dirty { /* a task whose last change the store could not take yet */
-    char id[ID_LEN + 1];
-    struct dirty *next;
-};
-
 struct event_range {      /* what is kept */
     int64_t first, last;  /* numbers: oldest, newest */
     int64_t below, total; /* bytes, since the log began: of all before the oldest, about; of all */
@@ -35,8 +30,7 @@ struct event_log {
     struct event_range range;
     struct event *pending, *last_pending;
     size_t npending;
-    bool failed;               /* the last try to write */
-    struct loop_source *timer; /* writes what is pending */
+    bool failed; /* the last try to write */
     struct events_watch *watches;
     unsigned int telling; /* depth */
     struct event_counters counters;
@@ -53,8 +47,11 @@ struct registry {
     struct subscription *subscriptions;
     unsigned int announcing; /* depth */
     struct removal *removals;
-    struct dirty *dirty;
-    struct loop_source *retry, *launcher_source;
+    struct unsettled *unsettled, *last_unsettled; /* oldest change first */
+    struct creation *creations, *last_creation;
+    size_t ncreations;
+    struct loop_source *settling, *retry; /* at the end of this turn; after the store has failed */
+    struct loop_source *launcher_source;
     struct loop_source *pump; /* admission: tasks that wait are looked at in the next turn */
     struct gc *gc;
     struct map unknown; /* ids of rows that are not understood and left alone; the keys are ours */
@@ -65,15 +62,40 @@ struct registry {
 /* registry.c */
 void registry_append(struct registry *r, struct task *t);
 void registry_unlink(struct registry *r, struct task *t);
-/* t has changed: stores it (now, or as soon as the store can) and tells the subscribers. */
-void registry_commit(struct registry *r, struct task *t);
 /* t, pending, becomes starting if the store takes it now; else it stays as it was: -1. */
 int registry_try_start(struct registry *r, struct task *t);
-/* The store did not take something: it is tried until it does. */
-void registry_retry(struct registry *r);
 void task_free(struct task *t);
-/* For events_transaction: deletes the row of this id. */
+/* For registry_transaction: deletes the row of this id. */
 int registry_delete_row(struct registry *r, const void *id, struct err *e);
+
+/* settle.c */
+/* t has changed: it is stored, with the event that tells it, at the end of this turn of the loop; then the subscribers
+ * are told. While the store takes nothing they are told all the same, and the change waits. */
+void registry_commit(struct registry *r, struct task *t);
+/* Writes all that has changed since the last time, and by `change` (may be NULL), in one transaction; then launches
+ * what was created and tells whoever waits. -1 with e (503): nothing is written, all of it waits and is tried again. */
+int registry_transaction(struct registry *r, int (*change)(struct registry *r, const void *arg, struct err *e),
+                         const void *arg, struct err *e);
+/* For registry_transaction: writes the row of this task. */
+int registry_update_row(struct registry *r, const void *task, struct err *e);
+/* At the end of this turn. */
+void registry_settle_later(struct registry *r);
+/* As registry_settle; -1 with e when the store does not take it: new tasks are refused, the rest waits. */
+int registry_settle_now(struct registry *r, struct err *e);
+/* Calls the subscribers. */
+void registry_announce(struct registry *r, struct task *t);
+void settle_free(struct registry *r);
+
+/* creation.c */
+/* Inserts the rows of all new tasks; one that the store can never take is marked, and refused afterwards. */
+int creation_write(struct registry *r, struct err *e);
+/* Takes all new tasks out of the list. */
+struct creation *creation_take(struct registry *r);
+/* They are stored: launches those that have room, and answers; frees them. */
+void creation_launch_all(struct registry *r, struct creation *c);
+/* They are not. */
+void creation_refuse_all(struct registry *r, const struct err *e);
+
 /* sweep.c: asks for the removal of directories that belong to no row. -1 with e when the rows are missing instead. */
 int sweep_directories(struct registry *r, struct err *e);
 /* removal.c: goes on with a removal that the last server had begun. */
@@ -97,10 +119,10 @@ void gc_ended(struct registry *r, const struct task *t);
 /* events.c */
 int events_open(struct registry *r, struct err *e);
 void events_close(struct registry *r);
-/* Runs change, which writes to the store, in one transaction with all events that wait. On failure nothing is written
- * and the events still wait. */
-int events_transaction(struct registry *r, int (*change)(struct registry *r, const void *arg, struct err *e),
-                       const void *arg, struct err *e);
+/* Within a transaction: writes all events that wait, and removes old ones; *g becomes what is kept then. */
+int events_write(struct registry *r, struct event_range *g, struct err *e);
+/* It is durable: they have numbers and are told. */
+void events_written(struct registry *r, const struct event_range *g);
 /* Drops what waits about this task (EVENT_TYPES: of any type): the change that it tells is refused. */
 void events_forget(struct registry *r, const char *task, enum event_type type);
 /* Of this task, those that are not yet in the store; as events_read, but without numbers. */

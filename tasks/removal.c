@@ -21,7 +21,6 @@ static void on_sent(void *arg, const struct err *e)
 {
     struct sending *s = arg;
     struct task *t = registry_find(s->registry, s->id);
-    struct err failure = {0};
 
     if (e->status == 0 && t) {
         struct json *data = json_object();
@@ -29,8 +28,7 @@ static void on_sent(void *arg, const struct err *e)
         json_set_string(data, "signal", signal_name(s->signum));
         json_set_string(data, "target", s->all ? "all" : "main");
         events_emit(s->registry, EVENT_TASK_SIGNALED, t, data);
-        if (events_flush(s->registry, &failure) < 0)
-            log_error("events: %s", failure.detail);
+        registry_settle(s->registry);
     }
     s->done(s->arg, e);
     free(s);
@@ -64,6 +62,7 @@ void registry_stop(struct registry *r, struct task *t, int signum, int64_t timeo
 
     if (t->state == TASK_PENDING) {
         admission_cancel(r, t);
+        registry_settle(r);
         done(arg, &none);
         return;
     }
@@ -159,7 +158,7 @@ void removal_reply(struct registry *r, const char *id, const struct err *reply)
         return; /* again */
     if (t && e.status == 0) {
         events_emit(r, EVENT_TASK_REMOVED, t, removed_data(t));
-        if (events_transaction(r, registry_delete_row, id, &e) < 0)
+        if (registry_transaction(r, registry_delete_row, id, &e) < 0)
             events_forget(r, t->id, EVENT_TASK_REMOVED);
     }
     if (e.status != 0) {
@@ -170,7 +169,7 @@ void removal_reply(struct registry *r, const char *id, const struct err *reply)
         }
     } else if (t) {
         registry_unlink(r, t);
-        registry_commit(r, t);
+        registry_announce(r, t);
         err_set(&gone, 409, "task_ended", "the task has ended");
         link_close(t, &gone);
         task_free(t);

@@ -60,6 +60,7 @@ void registry_shutdown(struct registry *r, void (*done)(void *arg), void *arg)
     struct shutdown *s = xcalloc(1, sizeof(*s));
 
     r->shutting_down = true;
+    registry_settle(r); /* what is about to be launched lives */
     *s = (struct shutdown){.registry = r, .done = done, .arg = arg};
     s->subscription = registry_subscribe(r, on_change, s);
     go_on(s);

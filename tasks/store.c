@@ -53,10 +53,13 @@ enum { SCHEMA_VERSION = sizeof(migrations) / sizeof(migrations[0]) };
 int store_fail(struct store *s, int status, const char *what, struct err *e)
 {
     int rc = s->db ? sqlite3_errcode(s->db) & 0xff : SQLITE_NOMEM;
-    bool damaged = rc == SQLITE_CORRUPT || rc == SQLITE_NOTADB;
+    bool damaged = rc == SQLITE_CORRUPT || rc == SQLITE_NOTADB, conflict = rc == SQLITE_CONSTRAINT;
 
-    return err_set(e, status, damaged ? STORE_DAMAGED : "store", "%s: %s", what,
-                   s->db ? sqlite3_errmsg(s->db) : "out of memory");
+    return err_set(e, conflict ? 409 : status,
+                   damaged    ? STORE_DAMAGED
+                   : conflict ? STORE_CONFLICT
+                              : "store",
+                   "%s: %s", what, s->db ? sqlite3_errmsg(s->db) : "out of memory");
 }
 
 static int schema_version(struct store *s, int *version)
@@ -216,7 +219,7 @@ int store_update(struct store *s, const struct task_row *r, struct err *e)
     sqlite3_stmt *st = s->st[ST_UPDATE];
 
     store_bind_text(s, ST_UPDATE, 1, r->id);
-    sqlite3_bind_int(st, 2, r->state);
+    sqlite3_bind_int(st, 2, r->state | (r->removing ? REMOVING : 0));
     sqlite3_bind_int64(st, 3, r->version);
     sqlite3_bind_blob(st, 4, &r->status, r->status.head.size, SQLITE_STATIC);
     return store_run(s, ST_UPDATE, "cannot store the task's change", e);

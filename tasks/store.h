@@ -26,6 +26,8 @@ struct task_row {
 
 /* The code of errors that will not go away by themselves. */
 #define STORE_DAMAGED "store_damaged"
+/* The code (409) when an id or an idempotency key is stored already. Other rows of the transaction are not touched. */
+#define STORE_CONFLICT "store_conflict"
 
 /* Opens or creates <dir>/cloister.db. NULL on error: status 500, code "store"; STORE_DAMAGED for what is no database,
  * fails its check or has a newer schema: it is left as it is, for the operator to decide. */
@@ -38,9 +40,9 @@ int store_commit(struct store *s, struct err *e);
 void store_rollback(struct store *s);
 /* Each is durable when it, or the commit that follows, returns 0. On failure 503, code "store". */
 int store_insert(struct store *s, const struct task_row *r, struct err *e);
-int store_update(struct store *s, const struct task_row *r, struct err *e); /* state, version, status */
+int store_update(struct store *s, const struct task_row *r, struct err *e); /* state, version, status, removing */
 int store_update_spec(struct store *s, const char *id, const char *spec, int64_t version, struct err *e);
-/* Its removal begins (a store_update ends it): the next start goes on with it. */
+/* Its removal begins (a store_update without it ends it): the next start goes on with it. */
 int store_set_removing(struct store *s, const char *id, struct err *e);
 int store_delete(struct store *s, const char *id, struct err *e);
 /* All rows, oldest first. */

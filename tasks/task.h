@@ -23,6 +23,7 @@ enum task_state {
 
 struct registry;
 struct link; /* connection to its supervisor */
+struct unsettled;
 struct loop_source;
 
 struct task {
@@ -41,6 +42,7 @@ struct task {
     /* private to the registry */
     struct registry *registry;
     struct link *link;
+    struct unsettled *unsettled;    /* its last change is not stored yet */
     struct loop_source *relink;     /* looks for its supervisor again */
     struct task *prev, *next;       /* by creation */
     enum task_state told;           /* what events have told: state (TASK_STATES: nothing), */

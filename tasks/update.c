@@ -43,6 +43,7 @@ static void commit(struct registry *r, struct task *t)
     json_set_int(data, "version", t->version + 1); /* which registry_commit gives it */
     events_emit(r, EVENT_TASK_UPDATED, t, data);
     registry_commit(r, t);
+    registry_settle(r);
 }
 
 static void on_applied(void *arg, const struct err *e)

@@ -109,9 +109,10 @@ static void test_duplicates_are_refused(void **state)
 
     assert_int_equal(store_insert(s, &a, &e), 0);
     assert_int_equal(store_insert(s, &same_id, &e), -1);
-    assert_int_equal(e.status, 503);
-    assert_string_equal(e.code, "store");
+    assert_int_equal(e.status, 409);
+    assert_string_equal(e.code, STORE_CONFLICT);
     assert_int_equal(store_insert(s, &same_key, &e), -1);
+    assert_string_equal(e.code, STORE_CONFLICT);
     assert_int_equal(store_probe(s, &e), 0);
     assert_int_equal(all(s).n, 1);
     store_close(s);

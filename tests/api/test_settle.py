@@ -1,0 +1,133 @@
+"""What comes at once is stored at once: many changes, one commit; and one that cannot be stored harms no other."""
+import contextlib
+import json
+import os
+import re
+import signal
+import sqlite3
+
+import pytest
+
+from conftest import BINARY, Daemon, Reply, UnixConnection
+from test_events import of_task
+
+WAITS = {"command": "/bin/true", "queue": True}
+
+
+@pytest.fixture
+def full():
+    """One task takes the only place, so what comes waits, and nothing but its creation is stored."""
+    d = Daemon(BINARY, "--max-tasks", "1")
+    d.start_task("/bin/sleep", "900", name="first")
+    yield d
+    d.stop()
+
+
+def at_once(daemon, *posts):
+    """The replies to these (body, headers): the server sees all of them when it wakes up."""
+    connections = [UnixConnection(daemon.socket) for _ in posts]
+    for c in connections:
+        c.request("GET", "/healthz")
+        Reply(c.getresponse())
+    os.kill(daemon.server_pid(), signal.SIGSTOP)
+    try:
+        for c, (body, headers) in zip(connections, posts):
+            c.request("POST", "/v1/tasks?timeout=0s", json.dumps(body), {"Content-Type": "application/json", **headers})
+    finally:
+        os.kill(daemon.server_pid(), signal.SIGCONT)
+    return [Reply(c.getresponse()) for c in connections]
+
+
+def commits(daemon):
+    text = daemon.get("/metrics").body.decode()
+    return int(re.search(r"^cloister_store_commit_duration_seconds_count (\d+)$", text, re.M)[1])
+
+
+@contextlib.contextmanager
+def database(daemon):
+    with contextlib.closing(sqlite3.connect(daemon.dir / "state/server/cloister.db", isolation_level=None)) as db:
+        yield db
+
+
+def restart_server(daemon):
+    daemon.process.kill()
+    daemon.process.wait()
+    daemon.start()
+
+
+def test_many_creations_take_few_commits(full):
+    before = commits(full)
+    replies = at_once(full, *[(WAITS, {})] * 100)
+    assert [r.status for r in replies] == [201] * 100
+    assert 2 <= commits(full) - before <= 10  # a commit takes 64 of them, and their events
+    ids = {r.json["id"] for r in replies}
+    assert len(ids) == 100 and all(r.json["state"] == "pending" for r in replies)
+    full.process.kill()
+    full.process.wait()
+    with database(full) as db:
+        assert ids <= {row[0] for row in db.execute("SELECT id FROM tasks")}
+    full.start()
+    for task in list(ids)[:5]:
+        assert of_task(full, {"id": task}) == ["task.created", "task.pending"]
+
+
+def test_many_that_run_at_once_all_run(own_daemon):
+    replies = at_once(own_daemon, *[({"command": "/bin/sh", "args": ["-c", f"exit {n}"]}, {}) for n in range(30)])
+    assert [r.status for r in replies] == [201] * 30
+    assert [own_daemon.wait_ended(r.json["id"])["exit"]["code"] for r in replies] == list(range(30))
+
+
+def test_one_key_at_once_makes_one_task(full):
+    replies = at_once(full, *[(WAITS, {"Idempotency-Key": "k"})] * 5, ({**WAITS, "args": ["x"]}, {"Idempotency-Key": "k"}))
+    made = [r for r in replies if r.status == 201]
+    assert len({r.json["id"] for r in made}) == 1
+    assert sorted(r.headers.get("Idempotency-Replayed", "") for r in made)[1:] == ["true"] * (len(made) - 1)
+    assert all(r.json["code"] == "idempotency_key_reused" for r in replies if r not in made)
+    assert len(made) in (1, 5)  # whichever body came first
+
+
+def test_what_cannot_be_stored_harms_no_other(full):
+    """A row of a later version, which this one leaves alone, holds the key."""
+    with database(full) as db:
+        db.execute("INSERT INTO tasks(id, created_at, spec, state, version, status, idempotency_key, body_hash)"
+                   " VALUES('later', 1, '{\"later\": 1}', 0, 1, x'', 'taken', 'x')")
+    restart_server(full)
+    before = full.census()
+    replies = at_once(full, *[(WAITS, {})] * 5, (WAITS, {"Idempotency-Key": "taken"}), *[(WAITS, {})] * 5)
+    assert [r.status for r in replies] == [201] * 5 + [409] + [201] * 5
+    assert replies[5].json["code"] == "store_conflict"
+    listed = {t["id"] for t in full.get("/v1/tasks?state=pending").json["items"]}
+    assert listed == {r.json["id"] for r in replies if r.status == 201}
+    for task in listed:
+        assert full.post(f"/v1/tasks/{task}/stop").status == 202
+        assert full.request("DELETE", f"/v1/tasks/{task}").status == 204
+    full.assert_as_before(before)
+
+
+def test_a_store_that_takes_nothing_refuses_them_all(full):
+    before = full.census()
+    with database(full) as db:
+        db.execute("BEGIN IMMEDIATE")
+        replies = at_once(full, *[(WAITS, {"Idempotency-Key": f"k{n}"}) for n in range(10)])
+        assert [(r.status, r.json["code"]) for r in replies] == [(503, "store")] * 10
+        db.execute("ROLLBACK")
+    full.assert_as_before(before)
+    replies = at_once(full, *[(WAITS, {"Idempotency-Key": f"k{n}"}) for n in range(10)])
+    assert [(r.status, r.headers.get("Idempotency-Replayed")) for r in replies] == [(201, None)] * 10
+    assert len({r.json["id"] for r in replies}) == 10
+
+
+def test_clients_that_leave_before_the_commit(full):
+    """Their tasks are there all the same, as those of clients that leave later."""
+    connections = [UnixConnection(full.socket) for _ in range(10)]
+    for c in connections:
+        c.request("GET", "/healthz")
+        Reply(c.getresponse())
+    os.kill(full.server_pid(), signal.SIGSTOP)
+    for c in connections:
+        c.request("POST", "/v1/tasks", json.dumps(WAITS), {"Content-Type": "application/json"})
+        c.close()
+    os.kill(full.server_pid(), signal.SIGCONT)
+    assert full.get("/readyz").status == 200
+    for t in full.get("/v1/tasks?state=pending").json["items"]:
+        assert of_task(full, t) == ["task.created", "task.pending"]
