@@ -180,6 +180,8 @@ static int create(struct request *q, struct err *e)
     if (!j || spec_decode(j, &spec, e) < 0)
         return -1;
     if (o.dry_run) {
+        if (registry_check(request_registry(q), &spec, e) < 0)
+            return -1;
         struct json *plan = json_object();
 
         json_set(plan, "spec", spec_encode(&spec));

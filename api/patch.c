@@ -6,6 +6,7 @@
 #include "api/common.h"
 #include "base/buf.h"
 #include "base/cleanup.h"
+#include "isolation/limits.h"
 
 static const char *const always[] = {"labels", "ttl"};
 static const char *const alive[] = {"kill_signal", "kill_timeout", "timeout", "cpu_timeout", "restart"};
@@ -70,7 +71,8 @@ static int read_patch(const struct request *q, const struct task *t, struct spec
         return -1;
     _cleanup_json_ struct json *before = spec_encode(&t->spec);
     _cleanup_json_ struct json *merged = json_merge(before, patch);
-    if (spec_decode(merged, s, e) < 0)
+    if (spec_decode(merged, s, e) < 0 ||
+        limits_apply(&s->resources, &t->spec.resources, &registry_policy(t->registry)->max, e) < 0)
         return -1;
     _cleanup_json_ struct json *after = spec_encode(s); /* in its final form: "60s" and "1m" are the same */
     return check_members("", before, after, task_ended(t), e);

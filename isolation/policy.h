@@ -30,6 +30,12 @@ struct volume { /* a directory or file of the host that tasks may mount */
     bool allow_bidirectional; /* tasks may ask for mounts that show on the host */
 };
 
+enum { LIMITS_NONE = -1 };
+
+struct limits {                                   /* the most that one task may have; LIMITS_NONE: no bound */
+    int64_t cpu, cores, memory, swap, pids, disk; /* MHz, cores, MiB, MiB, processes, MiB */
+};
+
 struct seccomp_policy;
 
 struct policy {
@@ -41,7 +47,8 @@ struct policy {
     bool ambient_all;    /* Nomad's behaviour: a non-root task's ambient set is its whole set */
     struct id_ranges denied_uids, denied_gids;
     struct strings denied_users; /* default {"root"} */
-    struct chroot *chroots;      /* [0] is "default" */
+    struct limits max;
+    struct chroot *chroots; /* [0] is "default" */
     size_t nchroots;
     struct volume *volumes;
     size_t nvolumes;

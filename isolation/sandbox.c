@@ -97,9 +97,6 @@ static int step_mount_propagation(struct entry *c, struct err *e)
     return 0;
 }
 
-/* The task is in its groups by now: they become the root of what it sees of each hierarchy, so that it neither learns
- * the host's paths nor, should it mount one, finds files of a hierarchy's root such as release_agent
- * (cgroup_namespaces(7)). EINVAL: a kernel without them. */
 /* A move between groups may wait for all CPUs, 10 ms and more (the kernel's cgroup_threadgroup_rwsem): what is made on
  * the way to here is made meanwhile. */
 static int step_cgroup(struct entry *c, struct err *e)
@@ -116,7 +113,9 @@ static int step_cgroup(struct entry *c, struct err *e)
     return 0;
 }
 
-/* Its root is the group that the child is in now. */
+/* The task is in its groups by now: they become the root of what it sees of each hierarchy, so that it neither learns
+ * the host's paths nor, should it mount one, finds files of a hierarchy's root such as release_agent
+ * (cgroup_namespaces(7)). EINVAL: a kernel without them. */
 static int step_cgroup_namespace(struct entry *c, struct err *e)
 {
     (void)c;

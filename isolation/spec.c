@@ -15,8 +15,6 @@ enum {
     PATH_MAX_LEN = 4095,
     DESTINATION_MAX = 2048, /* with the root's own path before it, it must still be a path */
     ITEMS_MAX = 10000,
-    MEMORY_MIN = 4,
-    DISK_MIN = 4,          /* MiB: less holds no file system */
     MEMORY_MAX = 16777216, /* MiB */
     DAY_MS = 24 * 60 * 60 * 1000
 };
@@ -77,23 +75,23 @@ static int check_resources(const struct json *j, const char *pointer, const void
     if (r->swap && !r->memory && r->memory_max <= 0)
         return err_field(e, field, "needs memory: it is what comes on top of it");
     if (!json_get(j, "memory_max") || r->memory_max == -1 ||
-        (r->memory_max >= MEMORY_MIN && r->memory_max >= r->memory))
+        (r->memory_max >= SPEC_MEMORY_MIN && r->memory_max >= r->memory))
         return 0;
     record_join(field, pointer, "memory_max");
-    return err_field(e, field, "must be -1 (unlimited), or at least %d and not below memory", MEMORY_MIN);
+    return err_field(e, field, "must be -1 (unlimited), or at least %d and not below memory", SPEC_MEMORY_MIN);
 }
 
 static const struct record_field resource_fields[] = {
     {"cpu", RECORD_INT, IN_RESOURCES(cpu), RANGE(1, 1000000)},
     {"cores", RECORD_INT, IN_RESOURCES(cores), RANGE(1, 1024)},
     {"cpu_hard_limit", RECORD_BOOL, IN_RESOURCES(cpu_hard_limit)},
-    {"memory", RECORD_INT, IN_RESOURCES(memory), RANGE(MEMORY_MIN, MEMORY_MAX)},
+    {"memory", RECORD_INT, IN_RESOURCES(memory), RANGE(SPEC_MEMORY_MIN, MEMORY_MAX)},
     {"memory_max", RECORD_INT, IN_RESOURCES(memory_max), RANGE(-1, MEMORY_MAX)},
     {"swap", RECORD_INT, IN_RESOURCES(swap), RANGE(-1, MEMORY_MAX)},
     {"pids", RECORD_INT, IN_RESOURCES(pids), RANGE(1, 4194304)},
     {"io", RECORD_OBJECT, IN_RESOURCES(io), .table = &io_table},
     {"hugetlb", RECORD_OBJECT_LIST, IN_RESOURCES(hugetlb), RANGE(0, SPEC_HUGETLB_LIMITS), .table = &hugetlb_table},
-    {"disk", RECORD_INT, IN_RESOURCES(disk), RANGE(DISK_MIN, MEMORY_MAX)},
+    {"disk", RECORD_INT, IN_RESOURCES(disk), RANGE(SPEC_DISK_MIN, MEMORY_MAX)},
     {"rlimits", RECORD_CUSTOM, IN_RESOURCES(rlimits), .codec = &rlimits_codec},
 };
 static const struct record_table resource_table = {resource_fields, COUNT(resource_fields), sizeof(struct resources),

@@ -43,6 +43,8 @@ struct rlimits { /* getrlimit(2) */
     size_t n;
 };
 
+enum { SPEC_MEMORY_MIN = 4, SPEC_DISK_MIN = 4 /* MiB; less holds no file system */ };
+
 struct resources {       /* 0 = not set */
     int64_t cpu;         /* MHz, becomes cpu.shares or cpu.weight */
     int64_t cores;       /* whole cores for this task alone */

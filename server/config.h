@@ -33,6 +33,7 @@ struct config {
     struct config_list allow_caps, user_denylist;
     struct config_map chroot_env, seccomp_profiles;
     int64_t memory_total_mb, cpu_total_compute, reserved_memory, reserved_cpu, max_tasks, max_queued;
+    int64_t max_cpu, max_cores, max_memory, max_swap, max_pids, max_disk;
     int64_t gc_interval, gc_min_age, gc_max_age, gc_max_allocs, gc_disk_usage_threshold, gc_inode_usage_threshold,
         gc_parallel_destroys;
     struct json *chroot, *host_volume; /* objects: name -> block */

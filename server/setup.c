@@ -137,6 +137,28 @@ static int userns_policy(const struct config *c, struct policy *p, struct err *e
     return 0;
 }
 
+/* Bounds below what any task can ask for would refuse all of them. */
+static int limits_policy(const struct config *c, struct limits *max, struct err *e)
+{
+    *max = (struct limits){
+        .cpu = c->max_cpu,
+        .cores = c->max_cores,
+        .memory = c->max_memory,
+        .swap = c->max_swap,
+        .pids = c->max_pids,
+        .disk = c->max_disk,
+    };
+    const struct {
+        const char *name;
+        int64_t bound, least;
+    } needs[] = {{"memory", max->memory, SPEC_MEMORY_MIN}, {"pids", max->pids, 1}, {"disk", max->disk, SPEC_DISK_MIN}};
+    for (size_t i = 0; i < sizeof(needs) / sizeof(needs[0]); i++)
+        if (needs[i].bound != LIMITS_NONE && needs[i].bound < needs[i].least)
+            return err_set(e, 400, "config", "client.max.%s must be -1, or at least %lld: no task has less",
+                           needs[i].name, (long long)needs[i].least);
+    return 0;
+}
+
 int setup_policy(const struct config *c, struct policy *p, gid_t *socket_gid, struct err *e)
 {
     const struct group *g = getgrnam(c->socket_group);
@@ -149,6 +171,8 @@ int setup_policy(const struct config *c, struct policy *p, gid_t *socket_gid, st
     p->pid_mode = strcmp(c->default_pid_mode, "host") == 0 ? NS_HOST : NS_PRIVATE;
     p->ipc_mode = strcmp(c->default_ipc_mode, "host") == 0 ? NS_HOST : NS_PRIVATE;
     p->no_pivot_root = c->no_pivot_root;
+    if (limits_policy(c, &p->max, e) < 0)
+        return -1;
     p->ambient_all = strcmp(c->ambient_caps, "all") == 0;
     if (id_ranges_parse(c->denied_host_uids, &p->denied_uids) < 0)
         return err_set(e, 400, "config", "denied_host_uids: \"%s\" is malformed", c->denied_host_uids);

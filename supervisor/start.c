@@ -18,6 +18,7 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "isolation/disk.h"
+#include "isolation/limits.h"
 #include "isolation/rlimits.h"
 #include "supervisor/launcher.h"
 #include "supervisor/record.h"
@@ -118,7 +119,8 @@ static int plan(struct supervision *s, struct err *e)
 {
     const struct policy *p = s->args->policy;
 
-    if (sandbox_plan(&s->sandbox, &s->spec, p, s->args->id, e) < 0)
+    if (limits_apply(&s->spec.resources, NULL, &p->max, e) < 0 ||
+        sandbox_plan(&s->sandbox, &s->spec, p, s->args->id, e) < 0)
         return -1;
     if (network_plan(&s->network, &s->spec.network, p, e) < 0)
         return -1;

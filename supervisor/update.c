@@ -5,6 +5,7 @@
 
 #include "base/cleanup.h"
 #include "base/file.h"
+#include "isolation/limits.h"
 #include "supervisor/supervision.h"
 
 static int read_new(int fd, struct spec *s, struct err *e)
@@ -23,7 +24,9 @@ void supervision_update(struct supervision *s, int spec_fd, struct err *e)
     const struct cgroup_host *h = s->args->cgroups;
     struct spec new = {0};
 
-    if (read_new(spec_fd, &new, e) < 0 || supervision_check_host(s, &new, e) < 0 ||
+    if (read_new(spec_fd, &new, e) < 0 ||
+        limits_apply(&new.resources, &s->spec.resources, &s->args->policy->max, e) < 0 ||
+        supervision_check_host(s, &new, e) < 0 ||
         (s->status.state == RUN_RUNNING && cgroup_update(h, s->args->id, &s->spec.resources, &new.resources, e) < 0)) {
         spec_free(&new);
         return;

@@ -28,7 +28,7 @@ void registry_allocated(const struct registry *r, struct capacity *c)
     }
 }
 
-static int check(const struct registry *r, const struct spec *s, struct err *e)
+int admission_check(const struct registry *r, const struct spec *s, struct err *e)
 {
     const struct registry_limits *l = &r->config.limits;
 
@@ -91,7 +91,7 @@ int admission_decide(const struct registry *r, const struct spec *s, enum task_s
         return err_set(e, 503, "shutting_down", "the daemon is stopping");
     if (!r->config.attributes->driver_exec)
         return err_set(e, 503, "driver_unavailable", "this host cannot run tasks: %s", r->config.attributes->reason);
-    if (check(r, s, e) < 0)
+    if (admission_check(r, s, e) < 0)
         return -1;
     if (ahead && ahead->spec.priority >= s->priority) /* who came first is started first */
         err_set(e, 503, "no_capacity", "others wait for room");

@@ -8,6 +8,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "isolation/caps.h"
+#include "isolation/limits.h"
 #include "isolation/volumes.h"
 #include "tasks/registry_internal.h"
 
@@ -24,11 +25,11 @@ struct creation {
 };
 
 /* What needs no look at the host: the supervisor checks everything again, with power. */
-static int check_policy(const struct registry *r, const struct spec *s, struct err *e)
+static int check_policy(const struct registry *r, struct spec *s, struct err *e)
 {
     char pointer[64];
 
-    if (volumes_check(s, r->config.policy, e) < 0)
+    if (limits_apply(&s->resources, NULL, &r->config.policy->max, e) < 0 || volumes_check(s, r->config.policy, e) < 0)
         return -1;
     for (size_t i = 0; i < s->cap_add.n; i++) {
         uint64_t caps = caps_parse(s->cap_add.v[i]);
@@ -60,6 +61,11 @@ static struct task *new_task(struct spec *s, enum task_state state, const char *
     t->idempotency_key = key ? xstrdup(key) : NULL;
     t->body_hash = hash ? xstrdup(hash) : NULL;
     return t;
+}
+
+int registry_check(const struct registry *r, struct spec *s, struct err *e)
+{
+    return check_policy(r, s, e) < 0 ? -1 : admission_check(r, s, e);
 }
 
 int registry_create(struct registry *r, struct spec *s, const char *key, const char *hash, registry_created done,

@@ -33,6 +33,9 @@ struct registry *registry_open(const struct registry_config *c, struct err *e);
 /* Closes connections and store; tasks go on. */
 void registry_close(struct registry *r);
 
+/* What creation refuses for good: 403 and 422, by field. s gets the bounds that the operator has set
+ * (isolation/limits.h). */
+int registry_check(const struct registry *r, struct spec *s, struct err *e);
 /* A new task is stored, and its launch asked for (t), or it is refused (t NULL, e), and nothing of it is kept. */
 typedef void (*registry_created)(void *arg, struct task *t, const struct err *e);
 /* Takes over *s (moved): the task is starting, or pending when there is no room and it may wait. It is stored with all

@@ -105,7 +105,9 @@ void removal_reply(struct registry *r, const char *id, const struct err *e);
 void removal_fail_all(struct registry *r, const struct err *e);
 
 /* admission.c */
-/* The state in which a new task begins: starting or pending; -1 with e (422 never, 503 not now). */
+/* 422 by field when the host could never hold it. */
+int admission_check(const struct registry *r, const struct spec *s, struct err *e);
+/* The state in which a new task begins: starting or pending; -1 with e (as admission_check; 503: not now). */
 int admission_decide(const struct registry *r, const struct spec *s, enum task_state *state, struct err *e);
 /* Room may have come free: starts who waits, in the loop's next turn. */
 void admission_pump(struct registry *r);
