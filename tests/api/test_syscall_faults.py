@@ -130,7 +130,8 @@ def check(daemon, call, when, before, baseline):
             assert got == baseline, (where, set(got) ^ set(baseline))
         else:  # ended by the fault after its start: the outcome must be told as what it is
             assert task["state"] in ("exited", "lost"), (where, task)
-        assert daemon.request("DELETE", f"/v1/tasks/{task['id']}?force=true").status == 204, where
+        removed = daemon.request("DELETE", f"/v1/tasks/{task['id']}?force=true")
+        assert removed.status == 204, (where, task, removed.body)
         outcome = "started"
     else:
         problem = reply.json
@@ -139,8 +140,10 @@ def check(daemon, call, when, before, baseline):
         outcome = "refused"
     wait_until(lambda: daemon.ready(), 20, f"readiness after {where}")
     for row in daemon.rows():  # the fault has met the clearing away: it must work now
-        assert outcome == "refused" and daemon.task(row)["state"] == "failed", where
-        assert daemon.request("DELETE", f"/v1/tasks/{row}").status in (204, 404), where
+        task = daemon.task(row)
+        assert outcome == "refused" and task["state"] == "failed", (where, outcome, task)
+        removed = daemon.request("DELETE", f"/v1/tasks/{row}")
+        assert removed.status in (204, 404), (where, task, removed.body)
         outcome = "cleared later"
     wait_until(lambda: daemon.census() == before, 20, f"the census of before, after {where}: {before} {daemon.census()}")
     return outcome
