@@ -103,8 +103,13 @@ static const struct option options[] = {
 };
 enum { OPTIONS = sizeof(options) / sizeof(options[0]) };
 
-/* The name of a flag: of an option in a block within a block, that block's goes before it ("reserved-memory"). */
-static char *flag_name(const struct option *o, char joint)
+const struct option *config_options(size_t *n)
+{
+    *n = OPTIONS;
+    return options;
+}
+
+char *option_flag(const struct option *o, char joint)
 {
     const char *inner = strncmp(o->block, "client.", 7) == 0 ? o->block + 7 : NULL;
     char *name = inner ? xasprintf("%s_%s", inner, o->name) : xstrdup(o->name);
@@ -118,7 +123,7 @@ static char *flag_name(const struct option *o, char joint)
 static const struct option *find_flag(const char *flag)
 {
     for (size_t i = 0; i < OPTIONS; i++) {
-        _cleanup_free_ char *name = flag_name(&options[i], '-');
+        _cleanup_free_ char *name = option_flag(&options[i], '-');
 
         if (strcmp(name, flag) == 0)
             return &options[i];
@@ -267,30 +272,13 @@ void config_free(struct config *c)
     memset(c, 0, sizeof(*c));
 }
 
-void config_help(void)
-{
-    printf(
-        "Usage: cloisterd [--config FILE] [OPTION...]\n"
-        "       cloisterd token create --role monitor|operator|admin --name NAME [OPTION...]\n"
-        "       cloisterd --check-config | --version | --help\n\n"
-        "Every option may stand in FILE (default /etc/cloister/cloister.conf) in the block named, or as a flag:\n\n");
-    for (size_t i = 0; i < OPTIONS; i++) {
-        const struct option *o = &options[i];
-        _cleanup_free_ char *flag = flag_name(o, '-');
-
-        printf("  --%-18s %s%s%s\n", flag, o->help, *o->block ? "; block " : "", o->block);
-        if (o->preset[0])
-            printf("  %-20s default %s\n", "", o->preset);
-    }
-}
-
 struct json *config_json(const struct config *c)
 {
     struct json *j = json_object();
 
     for (size_t i = 0; i < OPTIONS; i++) {
         /* of reserved { cpu, memory } the names alone would not do */
-        _cleanup_free_ char *flag = flag_name(&options[i], '_');
+        _cleanup_free_ char *flag = option_flag(&options[i], '_');
         json_set(j, flag, option_json(&options[i], (const char *)c + options[i].offset));
     }
     return j;

@@ -44,6 +44,7 @@ struct config {
 int config_load(struct config *c, const char *file, int argc, char **argv, struct err *e);
 void config_free(struct config *c);
 void config_help(void); /* the option table on standard output */
+void config_man(void);  /* the manual page on standard output, in the language of man(7) */
 /* Effective values, for GET /v1/config; paths of secrets are shown, secrets are not held here. */
 struct json *config_json(const struct config *c);
 

@@ -17,6 +17,11 @@ struct option {
     const char *help;
 };
 
+/* All of them; static. */
+const struct option *config_options(size_t *n);
+/* The name of its flag, with this joint between the words ("-"): of an option in a block within a block, that block's
+ * name goes before it ("reserved-memory"). The caller frees it. */
+char *option_flag(const struct option *o, char joint);
 /* at is the option's place in struct config. Errors name the option. */
 int option_set_text(const struct option *o, void *at, const char *text, struct err *e); /* defaults and flags */
 int option_set_json(const struct option *o, void *at, const struct json *v, struct err *e);

@@ -298,6 +298,10 @@ int main(int argc, char **argv)
             config_help();
             return 0;
         }
+        if (strcmp(argv[i], "--man-page") == 0) {
+            config_man();
+            return 0;
+        }
         if (strcmp(argv[i], "--version") == 0) {
             puts("cloisterd " CLOISTER_VERSION);
             return 0;

@@ -1,5 +1,6 @@
 """The configuration: file, flags, and errors that name their place."""
 import json
+import re
 import subprocess
 
 import pytest
@@ -65,6 +66,17 @@ def test_json_file_and_flags(tmp_path):
 def test_listening_beyond_loopback_is_refused(tmp_path):
     result = run("--listen", "0.0.0.0:1", "--state-dir", tmp_path / "s", "--run-dir", tmp_path / "r")
     assert result.returncode == 1 and "loopback" in result.stderr
+
+
+def test_the_manual_page_has_every_option_and_no_fault():
+    page = run("--man-page").stdout
+    shown = subprocess.run(["groff", "-man", "-ww", "-Tascii", "-P-c", "-P-b", "-P-u"], input=page, capture_output=True,
+                           text=True, check=True)
+    assert not shown.stderr
+    options = set(re.findall(r"^  --([a-z-]+) ", run("--help").stdout, re.M))
+    assert len(options) > 50 and options == set(re.findall(r"^       --([a-z-]+) [A-Z]", shown.stdout, re.M))
+    for section in ("NAME", "SYNOPSIS", "DESCRIPTION", "OPTIONS", "FILES", "SIGNALS", "ENVIRONMENT", "EXIT STATUS"):
+        assert f"\n{section}\n" in shown.stdout
 
 
 def test_help_names_every_option(daemon):
