@@ -1,5 +1,6 @@
 #include "isolation/limits.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdio.h>
 
@@ -28,13 +29,21 @@ static int64_t get(const void *p, size_t offset)
     return *(const int64_t *)((const char *)p + offset);
 }
 
+/* It has this in common with before. No bound is none of that, when another field was one and is no longer. */
+static bool same(const struct limit *l, const struct resources *r, const struct resources *before)
+{
+    if (!before || get(r, l->asked) != get(before, l->asked))
+        return false;
+    return get(r, l->asked) != 0 || !l->instead || get(r, l->instead) != 0 || get(before, l->instead) == 0;
+}
+
 int limits_apply(struct resources *r, const struct resources *before, const struct limits *max, struct err *e)
 {
     for (size_t i = 0; i < sizeof(limits) / sizeof(limits[0]); i++) {
         const struct limit *l = &limits[i];
         int64_t asked = get(r, l->asked), bound = get(max, l->max);
 
-        if (bound == LIMITS_NONE || (before && asked == get(before, l->asked)))
+        if (bound == LIMITS_NONE || same(l, r, before))
             continue;
         if (asked == 0 && l->absent == ABSENT_ALL && (!l->instead || get(r, l->instead) == 0))
             *(int64_t *)((char *)r + l->asked) = asked = bound;

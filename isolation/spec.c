@@ -15,7 +15,6 @@ enum {
     PATH_MAX_LEN = 4095,
     DESTINATION_MAX = 2048, /* with the root's own path before it, it must still be a path */
     ITEMS_MAX = 10000,
-    MEMORY_MAX = 16777216, /* MiB */
     DAY_MS = 24 * 60 * 60 * 1000
 };
 
@@ -58,7 +57,7 @@ static const struct record_table io_table = {
 static const struct record_field hugetlb_fields[] = {
     {"page_size", RECORD_STRING, offsetof(struct hugetlb_limit, page_size), RANGE(1, 15), .required = true,
      .check = spec_check_page_size},
-    {"limit", RECORD_INT, offsetof(struct hugetlb_limit, limit), RANGE(0, MEMORY_MAX), .required = true},
+    {"limit", RECORD_INT, offsetof(struct hugetlb_limit, limit), RANGE(0, SPEC_MEMORY_MAX), .required = true},
 };
 static const struct record_table hugetlb_table = {
     .fields = hugetlb_fields, .n = COUNT(hugetlb_fields), .size = sizeof(struct hugetlb_limit)};
@@ -85,13 +84,13 @@ static const struct record_field resource_fields[] = {
     {"cpu", RECORD_INT, IN_RESOURCES(cpu), RANGE(1, 1000000)},
     {"cores", RECORD_INT, IN_RESOURCES(cores), RANGE(1, 1024)},
     {"cpu_hard_limit", RECORD_BOOL, IN_RESOURCES(cpu_hard_limit)},
-    {"memory", RECORD_INT, IN_RESOURCES(memory), RANGE(SPEC_MEMORY_MIN, MEMORY_MAX)},
-    {"memory_max", RECORD_INT, IN_RESOURCES(memory_max), RANGE(-1, MEMORY_MAX)},
-    {"swap", RECORD_INT, IN_RESOURCES(swap), RANGE(-1, MEMORY_MAX)},
-    {"pids", RECORD_INT, IN_RESOURCES(pids), RANGE(1, 4194304)},
+    {"memory", RECORD_INT, IN_RESOURCES(memory), RANGE(SPEC_MEMORY_MIN, SPEC_MEMORY_MAX)},
+    {"memory_max", RECORD_INT, IN_RESOURCES(memory_max), RANGE(-1, SPEC_MEMORY_MAX)},
+    {"swap", RECORD_INT, IN_RESOURCES(swap), RANGE(-1, SPEC_MEMORY_MAX)},
+    {"pids", RECORD_INT, IN_RESOURCES(pids), RANGE(1, SPEC_PIDS_MAX)},
     {"io", RECORD_OBJECT, IN_RESOURCES(io), .table = &io_table},
     {"hugetlb", RECORD_OBJECT_LIST, IN_RESOURCES(hugetlb), RANGE(0, SPEC_HUGETLB_LIMITS), .table = &hugetlb_table},
-    {"disk", RECORD_INT, IN_RESOURCES(disk), RANGE(SPEC_DISK_MIN, MEMORY_MAX)},
+    {"disk", RECORD_INT, IN_RESOURCES(disk), RANGE(SPEC_DISK_MIN, SPEC_MEMORY_MAX)},
     {"rlimits", RECORD_CUSTOM, IN_RESOURCES(rlimits), .codec = &rlimits_codec},
 };
 static const struct record_table resource_table = {resource_fields, COUNT(resource_fields), sizeof(struct resources),

@@ -43,7 +43,12 @@ struct rlimits { /* getrlimit(2) */
     size_t n;
 };
 
-enum { SPEC_MEMORY_MIN = 4, SPEC_DISK_MIN = 4 /* MiB; less holds no file system */ };
+enum {
+    SPEC_MEMORY_MIN = 4,
+    SPEC_DISK_MIN = 4,          /* MiB; less holds no file system */
+    SPEC_MEMORY_MAX = 16777216, /* MiB; of a disk, too */
+    SPEC_PIDS_MAX = 4194304,    /* proc_sys_kernel(5), pid_max */
+};
 
 struct resources {       /* 0 = not set */
     int64_t cpu;         /* MHz, becomes cpu.shares or cpu.weight */

@@ -152,7 +152,7 @@ static struct registry_limits limits(const struct daemon *d)
     const struct cgroup_host *h = &d->launcher.cgroups;
 
     return (struct registry_limits){
-        .memory_mib = or_host(c->memory_total_mb, (sysconf(_SC_PHYS_PAGES) * sysconf(_SC_PAGESIZE)) >> 20),
+        .memory_mib = setup_memory_mib(c),
         .memory_reserved_mib = c->reserved_memory,
         .cores = h->ctl[CG_CPUSET].version ? sysconf(_SC_NPROCESSORS_ONLN) - 1 : 0, /* one stays shared */
         .cpu_mhz = or_host(c->cpu_total_compute, h->total_mhz),

@@ -137,7 +137,13 @@ static int userns_policy(const struct config *c, struct policy *p, struct err *e
     return 0;
 }
 
-/* Bounds below what any task can ask for would refuse all of them. */
+int64_t setup_memory_mib(const struct config *c)
+{
+    return c->memory_total_mb ? c->memory_total_mb : (sysconf(_SC_PHYS_PAGES) * sysconf(_SC_PAGESIZE)) >> 20;
+}
+
+/* Bounds below what any task can ask for would refuse all of them; and so would more memory than there is, of those
+ * that ask for no bound. */
 static int limits_policy(const struct config *c, struct limits *max, struct err *e)
 {
     *max = (struct limits){
@@ -156,6 +162,9 @@ static int limits_policy(const struct config *c, struct limits *max, struct err 
         if (needs[i].bound != LIMITS_NONE && needs[i].bound < needs[i].least)
             return err_set(e, 400, "config", "client.max.%s must be -1, or at least %lld: no task has less",
                            needs[i].name, (long long)needs[i].least);
+    int64_t there_is = setup_memory_mib(c) - c->reserved_memory;
+    if (max->memory > there_is)
+        max->memory = there_is > SPEC_MEMORY_MIN ? there_is : SPEC_MEMORY_MIN;
     return 0;
 }
 

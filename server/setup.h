@@ -3,6 +3,7 @@
 #define CLOISTER_SERVER_SETUP_H
 
 #include <stdbool.h>
+#include <stdint.h>
 #include <sys/socket.h>
 
 #include "base/err.h"
@@ -16,6 +17,8 @@
 int setup_policy(const struct config *c, struct policy *p, gid_t *socket_gid, struct err *e);
 /* What setup_policy allocated; for programs that go on after it. */
 void setup_policy_free(struct policy *p);
+/* What there is for tasks and what is reserved, in MiB: as configured, else the host's. */
+int64_t setup_memory_mib(const struct config *c);
 /* Whether the name is an account's, or a uid; otherwise the server runs as uid 64646. */
 bool setup_user_known(const char *name);
 /* Bound and listening, CLOEXEC, non-blocking. A stale socket file is replaced, a live one is an error. gid may use it,

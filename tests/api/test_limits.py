@@ -81,6 +81,15 @@ def test_patch_cannot_go_beyond_but_what_a_task_has_stays(bounded):
     assert patch({"resources": {"pids": 12}}).status == 200
 
 
+def test_a_bound_that_patch_takes_away_leaves_the_operators(bounded):
+    """memory_max alone was the bound: without it there is one all the same."""
+    for patch in ({"memory_max": None}, None):
+        task = bounded.start_task("/bin/sleep", "900", resources={"memory_max": 32})
+        reply = bounded.request("PATCH", f"/v1/tasks/{task['id']}", {"resources": patch})
+        assert reply.status == 200 and reply.json["spec"]["resources"]["memory"] == 64, reply.body
+        assert bounded.get(f"/v1/tasks/{task['id']}/stats").json["memory"]["limit_bytes"] == 64 << 20
+
+
 def test_the_supervisor_checks_it_whatever_the_server_says():
     """What was stored under other bounds is launched without the server's check."""
     d = Daemon(BINARY, "--max-tasks", "1")
@@ -98,9 +107,18 @@ def test_the_supervisor_checks_it_whatever_the_server_says():
     d.stop()
 
 
+def test_more_memory_than_there_is_bounds_nobody_out():
+    """Who asks for no bound has all that there is, and is not refused."""
+    d = Daemon(BINARY, "--max-memory", "2000", "--memory-total-mb", "100", "--reserved-memory", "10")
+    assert d.run("/bin/true")["spec"]["resources"]["memory"] == 90
+    d.stop()
+
+
 @pytest.mark.parametrize("flag,value,word", [("memory", "3", "at least 4"), ("pids", "0", "at least 1"),
-                                             ("disk", "0", "at least 4"), ("cpu", "-2", "cpu")])
-def test_bounds_below_what_a_task_can_have_are_errors(tmp_path, flag, value, word):
+                                             ("disk", "0", "at least 4"), ("cpu", "-2", "cpu"),
+                                             ("pids", "4194305", "4194304"), ("disk", "16777217", "16777216"),
+                                             ("memory", "16777217", "16777216")])
+def test_bounds_beyond_what_a_task_can_have_are_errors(tmp_path, flag, value, word):
     end = subprocess.run([BINARY, "--state-dir", tmp_path / "s", "--run-dir", tmp_path / "r", f"--max-{flag}={value}"],
                          capture_output=True, text=True, timeout=20, check=False)
     assert end.returncode != 0 and flag in end.stderr and word in end.stderr, end.stderr
