@@ -137,6 +137,7 @@ static void on_pump(void *arg, uint32_t events)
 
     (void)events;
     r->pump = NULL;
+    registry_settle(r); /* a new task that cannot be stored is gone before it could be started */
     for (struct task *t; !r->shutting_down && (t = next_pending(r)) && fits(r, &t->spec, &e) == 0;)
         if (start(r, t) < 0) {
             r->pump = loop_add_timer(r->config.loop, RETRY_MS, on_pump, r);

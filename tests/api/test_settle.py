@@ -5,10 +5,11 @@ import os
 import re
 import signal
 import sqlite3
+import time
 
 import pytest
 
-from conftest import BINARY, Daemon, Reply, UnixConnection
+from conftest import BINARY, Daemon, Reply, UnixConnection, wait_until
 from test_events import of_task
 
 WAITS = {"command": "/bin/true", "queue": True}
@@ -102,6 +103,37 @@ def test_what_cannot_be_stored_harms_no_other(full):
         assert full.post(f"/v1/tasks/{task}/stop").status == 202
         assert full.request("DELETE", f"/v1/tasks/{task}").status == 204
     full.assert_as_before(before)
+
+
+@pytest.mark.parametrize("stop_first", [True, False])
+def test_what_cannot_be_stored_is_not_started(stop_first):
+    """It waits, and there is room for it, in the turn in which it comes: who waited before it is stopped, who runs ends."""
+    d = Daemon(BINARY, "--max-tasks", "1")
+    runs = d.start_task("/bin/sleep", "900")
+    with database(d) as db:
+        db.execute("INSERT INTO tasks(id, created_at, spec, state, version, status, idempotency_key, body_hash)"
+                   " VALUES('later', 1, '{\"later\": 1}', 0, 1, x'', 'taken', 'x')")
+    restart_server(d)
+    waits = d.post("/v1/tasks?timeout=0s", WAITS).json
+    server = d.server_pid()
+    stop = (f"/v1/tasks/{waits['id']}/stop", {}, {})
+    create = ("/v1/tasks?timeout=0s", WAITS, {"Idempotency-Key": "taken"})
+    connections = [UnixConnection(d.socket) for _ in range(2)]
+    for c in connections:
+        c.request("GET", "/healthz")
+        Reply(c.getresponse())
+    os.kill(server, signal.SIGSTOP)
+    for c, (path, body, headers) in zip(connections, (stop, create) if stop_first else (create, stop)):
+        c.request("POST", path, json.dumps(body), {"Content-Type": "application/json", **headers})
+    os.kill(runs["pid"], signal.SIGKILL)
+    wait_until(lambda: not os.path.exists(f"/proc/{runs['pid']}"))
+    time.sleep(0.2)  # its supervisor tells
+    os.kill(server, signal.SIGCONT)
+    assert sorted(Reply(c.getresponse()).status for c in connections) == [202, 409]
+    assert d.wait_ended(runs["id"])["state"] == "exited"
+    assert {t["id"] for t in d.get("/v1/tasks").json["items"]} == {runs["id"], waits["id"]}
+    assert d.server_pid() == server
+    d.stop()
 
 
 def test_a_store_that_takes_nothing_refuses_them_all(full):
