@@ -81,7 +81,7 @@ static void on_change(void *arg, struct task *t)
 {
     struct creation *c = arg;
 
-    if (strcmp(t->id, c->id) != 0 || t->deleting)
+    if (strcmp(t->id, c->id) != 0)
         return;
     if (t->state == TASK_FAILED && t->status.restarts == 0) {
         fail(c, t);

@@ -1,8 +1,9 @@
 """Tasks are listed, found, signalled, stopped and deleted."""
+import json
 import threading
 import time
 
-from conftest import wait_until
+from conftest import Reply, UnixConnection, wait_until
 
 
 def test_states_and_view(daemon):
@@ -172,3 +173,13 @@ def test_a_tree_of_any_depth_is_deleted(daemon):
     reply = daemon.request("DELETE", f"/v1/tasks/{task['id']}")
     assert reply.status == 204, reply.body
     assert task["id"] not in daemon.directories()
+
+
+def test_who_waits_for_the_end_is_answered_when_another_deletes_it(own_daemon):
+    connection = UnixConnection(own_daemon.socket, 20)
+    connection.request("POST", "/v1/tasks?wait=exited&output=true", json.dumps({"command": "/bin/sleep", "args": ["900"]}),
+                       {"Content-Type": "application/json"})
+    task = wait_until(lambda: own_daemon.get("/v1/tasks?state=running").json["items"])[0]
+    assert own_daemon.request("DELETE", f"/v1/tasks/{task['id']}?force=true").status == 204
+    reply = Reply(connection.getresponse())
+    assert (reply.status, reply.json["id"], reply.json["exit"]["signal"]) == (201, task["id"], "SIGKILL")
