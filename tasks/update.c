@@ -43,6 +43,7 @@ static void commit(struct registry *r, struct task *t)
     json_set_int(data, "version", t->version + 1); /* which registry_commit gives it */
     events_emit(r, EVENT_TASK_UPDATED, t, data);
     registry_commit(r, t);
+    admission_pump(r); /* it may fit now, or leave room */
     registry_settle(r);
 }
 
@@ -84,7 +85,7 @@ void registry_update(struct registry *r, struct task *t, struct spec *s, registr
 
     if (t->updating)
         err_set(&e, 409, "update_in_progress", "another change of this task is being applied");
-    else
+    else if (s->resources.memory <= t->spec.resources.memory || admission_check(r, s, &e) == 0)
         store_spec(r, t, s, &e);
     if (e.status) {
         spec_free(s);

@@ -136,6 +136,19 @@ def test_a_pending_task_can_be_stopped_and_removed(make_daemon):
     assert d.request("DELETE", f"/v1/tasks/{other}?force=true").status == 204
 
 
+def test_a_change_of_memory_is_admitted_as_a_new_task_is(make_daemon):
+    d = make_daemon("--memory-total-mb", "100")
+    task = create(d, resources={"memory": 80}, name="first").json["id"]
+    waits = create_pending(d, "waits", resources={"memory": 60})
+    for each in (task, waits):
+        reply = d.request("PATCH", f"/v1/tasks/{each}", {"resources": {"memory": 101}})
+        assert (reply.status, reply.json["errors"][0]["pointer"]) == (422, "/resources/memory")
+    assert states(d) == {"first": "running", "waits": "pending"}
+    assert d.request("PATCH", f"/v1/tasks/{task}", {"resources": {"memory": 50}}).status == 200
+    assert d.request("PATCH", f"/v1/tasks/{waits}", {"resources": {"memory": 50}}).status == 200
+    wait_until(lambda: states(d)["waits"] == "running", what="the start of what fits now")
+
+
 def test_the_queue_has_a_bound(make_daemon):
     d = make_daemon("--max-tasks", "1", "--max-queued", "1")
     create(d)
