@@ -110,6 +110,9 @@ void registry_close(struct registry *r)
 
     if (!r)
         return;
+    /* Nobody hears of them any more, and the launcher, which stops too, may not get to them. */
+    err_set(&e, 503, "shutting_down", "the server is stopping");
+    creation_refuse_all(r, &e);
     if (r->store && registry_settle_now(r, &e) < 0)
         log_error("the last changes are not stored: %s", e.detail);
     err_set(&e, 503, "shutting_down", "the server is stopping");

@@ -1,5 +1,6 @@
 """What comes at once is stored at once: many changes, one commit; and one that cannot be stored harms no other."""
 import contextlib
+import http.client
 import json
 import os
 import re
@@ -163,3 +164,25 @@ def test_clients_that_leave_before_the_commit(full):
     assert full.get("/readyz").status == 200
     for t in full.get("/v1/tasks?state=pending").json["items"]:
         assert of_task(full, t) == ["task.created", "task.pending"]
+
+
+def test_a_stop_before_the_commit_leaves_no_task_that_failed(own_daemon):
+    """Who asks again, with the same keys, has tasks that run."""
+    posts = [({"command": "/bin/sleep", "args": ["900"]}, {"Idempotency-Key": f"k{n}"}) for n in range(12)]
+    server = own_daemon.server_pid()
+    kill, stopped = os.kill, []
+
+    def kill_and_stop(pid, signum):  # all comes in one turn
+        if signum == signal.SIGCONT:
+            own_daemon.process.send_signal(signal.SIGTERM)
+            wait_until(lambda: "stopping" in (own_daemon.dir / "log").read_text())
+            stopped.append(pid)
+        kill(pid, signum)
+    with pytest.MonkeyPatch.context() as patch, contextlib.suppress(OSError, http.client.HTTPException):
+        patch.setattr(os, "kill", kill_and_stop)
+        at_once(own_daemon, *posts)
+    assert stopped == [server] and own_daemon.process.wait(20) == 0
+    own_daemon.start()
+    replies = [own_daemon.post("/v1/tasks", body, headers=headers) for body, headers in posts]
+    assert [(r.status, r.json["state"]) for r in replies] == [(201, "running")] * 12
+    assert {t["id"] for t in own_daemon.get("/v1/tasks").json["items"]} == {r.json["id"] for r in replies}
