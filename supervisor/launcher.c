@@ -142,7 +142,7 @@ static void disconnect(struct running *r)
     loop_remove(r->server_source);
     r->server_source = NULL;
     if (r->server_sock >= 0)
-        close(r->server_sock); /* requests that nobody has read are dropped with it: they never started */
+        close(r->server_sock); /* requests that nobody has read are dropped with it: launch_rest */
     r->server_sock = -1;
 }
 
@@ -218,6 +218,26 @@ static void on_request(void *arg, uint32_t events)
         close(fds[i]);
 }
 
+/* What the server asked for before it ended: the rows of these tasks are written, and the next server is to find that
+ * they run. All else it asks again. ECONNRESET tells once that the server left replies unread. */
+static void launch_rest(struct running *r)
+{
+    struct launcher_request q;
+    struct message m;
+    int fds[MSG_FDS_MAX];
+    size_t nfds = 0;
+    ssize_t n;
+
+    while (r->server_sock >= 0 && ((n = message_recv(r->server_sock, &m, fds, &nfds)) > 0 || errno == ECONNRESET)) {
+        if (n > 0 && message_open(m.raw, m.len, MSG_LAUNCHER_REQUEST, &q) &&
+            (q.op == LAUNCH_TASK || q.op == LAUNCH_AGAIN))
+            serve_request(r, &q, fds, nfds);
+        for (size_t i = 0; i < nfds; i++)
+            close(fds[i]);
+        errno = 0;
+    }
+}
+
 static int start_server(struct running *r)
 {
     int sock[2];
@@ -254,6 +274,7 @@ static void on_restart(void *arg, uint32_t events)
 static void server_died(struct running *r, int status)
 {
     r->server_pid = 0;
+    launch_rest(r);
     disconnect(r);
     if (r->stopping) {
         loop_stop(r->loop, WIFEXITED(status) ? WEXITSTATUS(status) : 1);

@@ -166,9 +166,10 @@ def test_clients_that_leave_before_the_commit(full):
         assert of_task(full, t) == ["task.created", "task.pending"]
 
 
-def test_a_stop_before_the_commit_leaves_no_task_that_failed(own_daemon):
-    """Who asks again, with the same keys, has tasks that run."""
-    posts = [({"command": "/bin/sleep", "args": ["900"]}, {"Idempotency-Key": f"k{n}"}) for n in range(12)]
+@pytest.mark.parametrize("number", [12, 100])  # none, or 64, are stored and about to be launched
+def test_a_stop_before_the_commit_leaves_no_task_that_failed(own_daemon, number):
+    """Who asks again, with the same keys, has all tasks, and each of them once."""
+    posts = [({"command": "/bin/true"}, {"Idempotency-Key": f"k{n}"}) for n in range(number)]
     server = own_daemon.server_pid()
     kill, stopped = os.kill, []
 
@@ -184,5 +185,7 @@ def test_a_stop_before_the_commit_leaves_no_task_that_failed(own_daemon):
     assert stopped == [server] and own_daemon.process.wait(20) == 0
     own_daemon.start()
     replies = [own_daemon.post("/v1/tasks", body, headers=headers) for body, headers in posts]
-    assert [(r.status, r.json["state"]) for r in replies] == [(201, "running")] * 12
-    assert {t["id"] for t in own_daemon.get("/v1/tasks").json["items"]} == {r.json["id"] for r in replies}
+    assert [r.status for r in replies] == [201] * number
+    ids = {r.json["id"] for r in replies}
+    assert len(ids) == number and {own_daemon.wait_ended(task)["state"] for task in ids} == {"exited"}
+    assert {t["id"] for t in own_daemon.get("/v1/tasks?limit=1000").json["items"]} == ids
