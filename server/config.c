@@ -12,7 +12,6 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/hcl.h"
-#include "isolation/spec.h"
 #include "server/config_internal.h"
 #include "server/cors.h"
 
@@ -85,12 +84,12 @@ static const struct option options[] = {
     {"client.reserved", "cpu", K_INT, AT(reserved_cpu), "0", 0, INT32_MAX, NULL, "MHz that are not for tasks"},
     {"client.max", "cpu", K_INT, AT(max_cpu), "-1", -1, INT32_MAX, NULL, "MHz of one task; -1: no bound"},
     {"client.max", "cores", K_INT, AT(max_cores), "-1", -1, INT32_MAX, NULL, "of one task; -1: no bound"},
-    {"client.max", "memory", K_INT, AT(max_memory), "-1", -1, SPEC_MEMORY_MAX, NULL,
+    {"client.max", "memory", K_INT, AT(max_memory), "-1", -1, INT32_MAX, NULL,
      "MiB of one task, also of one that asks for no bound; -1: no bound"},
     {"client.max", "swap", K_INT, AT(max_swap), "-1", -1, INT32_MAX, NULL, "MiB of one task; -1: no bound"},
-    {"client.max", "pids", K_INT, AT(max_pids), "-1", -1, SPEC_PIDS_MAX, NULL,
+    {"client.max", "pids", K_INT, AT(max_pids), "-1", -1, INT32_MAX, NULL,
      "processes and threads of one task, also of one that asks for no bound; -1: no bound"},
-    {"client.max", "disk", K_INT, AT(max_disk), "-1", -1, SPEC_MEMORY_MAX, NULL,
+    {"client.max", "disk", K_INT, AT(max_disk), "-1", -1, INT32_MAX, NULL,
      "MiB of one task, also of one that asks for no bound; -1: no bound"},
     {"client", "max_tasks", K_INT, AT(max_tasks), "0", 0, 1000000, NULL, "live tasks at once; 0: no bound"},
     {"client", "max_queued", K_INT, AT(max_queued), "1000", 0, 1000000, NULL, "tasks that wait for room; 0: no bound"},

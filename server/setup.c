@@ -156,12 +156,16 @@ static int limits_policy(const struct config *c, struct limits *max, struct err 
     };
     const struct {
         const char *name;
-        int64_t bound, least;
-    } needs[] = {{"memory", max->memory, SPEC_MEMORY_MIN}, {"pids", max->pids, 1}, {"disk", max->disk, SPEC_DISK_MIN}};
+        int64_t bound, least, most;
+    } needs[] = {
+        {"memory", max->memory, SPEC_MEMORY_MIN, SPEC_MEMORY_MAX},
+        {"pids", max->pids, 1, SPEC_PIDS_MAX},
+        {"disk", max->disk, SPEC_DISK_MIN, SPEC_MEMORY_MAX},
+    };
     for (size_t i = 0; i < sizeof(needs) / sizeof(needs[0]); i++)
-        if (needs[i].bound != LIMITS_NONE && needs[i].bound < needs[i].least)
-            return err_set(e, 400, "config", "client.max.%s must be -1, or at least %lld: no task has less",
-                           needs[i].name, (long long)needs[i].least);
+        if (needs[i].bound != LIMITS_NONE && (needs[i].bound < needs[i].least || needs[i].bound > needs[i].most))
+            return err_set(e, 400, "config", "client.max.%s must be -1, or from %lld to %lld: what a task may ask for",
+                           needs[i].name, (long long)needs[i].least, (long long)needs[i].most);
     int64_t there_is = setup_memory_mib(c) - c->reserved_memory;
     if (max->memory > there_is)
         max->memory = there_is > SPEC_MEMORY_MIN ? there_is : SPEC_MEMORY_MIN;

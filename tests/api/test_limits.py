@@ -114,8 +114,8 @@ def test_more_memory_than_there_is_bounds_nobody_out():
     d.stop()
 
 
-@pytest.mark.parametrize("flag,value,word", [("memory", "3", "at least 4"), ("pids", "0", "at least 1"),
-                                             ("disk", "0", "at least 4"), ("cpu", "-2", "cpu"),
+@pytest.mark.parametrize("flag,value,word", [("memory", "3", "from 4"), ("pids", "0", "from 1"),
+                                             ("disk", "0", "from 4"), ("cpu", "-2", "cpu"),
                                              ("pids", "4194305", "4194304"), ("disk", "16777217", "16777216"),
                                              ("memory", "16777217", "16777216")])
 def test_bounds_beyond_what_a_task_can_have_are_errors(tmp_path, flag, value, word):
