@@ -1,6 +1,7 @@
 #include "supervisor/launcher.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <grp.h>
 #include <signal.h>
 #include <stdio.h>
@@ -228,6 +229,8 @@ static void launch_rest(struct running *r)
     size_t nfds = 0;
     ssize_t n;
 
+    if (r->server_sock >= 0)
+        fcntl(r->server_sock, F_SETFL, O_NONBLOCK);
     while (r->server_sock >= 0 && ((n = message_recv(r->server_sock, &m, fds, &nfds)) > 0 || errno == ECONNRESET)) {
         if (n > 0 && message_open(m.raw, m.len, MSG_LAUNCHER_REQUEST, &q) &&
             (q.op == LAUNCH_TASK || q.op == LAUNCH_AGAIN))
