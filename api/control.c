@@ -56,13 +56,15 @@ static void on_change(void *arg, struct task *t)
 static void on_done(void *arg, const struct err *e)
 {
     struct order *o = arg;
-    struct task *t = registry_find(o->registry, o->id);
 
+    if (o->q)
+        registry_settle(o->registry); /* no answer tells what a crash could take back */
     o->busy = false;
     if (!o->q) {
         release(o);
         return;
     }
+    struct task *t = registry_find(o->registry, o->id);
     if (e->status)
         reply_problem(o->q, e);
     else if (o->is_signal)

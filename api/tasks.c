@@ -150,9 +150,8 @@ static void reply_task(struct request *q, struct task *t)
 
 static void answer(struct waiter *w)
 {
+    stop_waiting(w); /* first: to look for the task may store, and so tell, what has changed */
     struct task *t = request_task(w->q);
-
-    stop_waiting(w);
     if (t)
         reply_task(w->q, t);
 }
