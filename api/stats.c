@@ -88,15 +88,10 @@ static struct json *pressure_view(const struct cgroup_stat *s)
 /* A command line may hold any bytes, JSON only UTF-8. */
 static void make_text(char *s)
 {
-    unsigned char *p = (unsigned char *)s;
-
-    while (*p) {
-        size_t n = utf8_sequence(p, strlen((char *)p));
-
-        if (n == 0 || *p < ' ')
-            *p = '?';
-        p += n ? n : 1;
-    }
+    utf8_repair(s);
+    for (; *s; s++)
+        if ((unsigned char)*s < ' ')
+            *s = '?';
 }
 
 static void put_processes(struct json *j, const struct cgroup_host *h, const char *id)

@@ -19,17 +19,20 @@ const char *err_errno_name(int errnum)
     return name ? name : "E?";
 }
 
-/* A text that filled its array may have been cut within a character; replies must stay UTF-8. */
-static void drop_half_character(char *s, size_t size)
+/* Replies must stay UTF-8: a text that filled its array may have been cut within a character, and a caller's or a
+ * file's text in it may be anything. */
+static void make_text(char *s, size_t size)
 {
     size_t n = strlen(s), tail = n;
 
-    if (n + 1 < size)
-        return;
-    while (tail > 0 && n - tail < 4 && ((unsigned char)s[tail - 1] & 0xc0) == 0x80)
-        tail--;
-    if (tail > 0 && (unsigned char)s[tail - 1] >= 0xc0 && !utf8_sequence((unsigned char *)s + tail - 1, n - tail + 1))
-        s[tail - 1] = '\0';
+    if (n + 1 == size) {
+        while (tail > 0 && n - tail < 4 && ((unsigned char)s[tail - 1] & 0xc0) == 0x80)
+            tail--;
+        if (tail > 0 && (unsigned char)s[tail - 1] >= 0xc0 &&
+            !utf8_sequence((unsigned char *)s + tail - 1, n - tail + 1))
+            s[tail - 1] = '\0';
+    }
+    utf8_repair(s);
 }
 
 __attribute__((format(printf, 4, 0))) static void fill(struct err *e, int status, const char *code, const char *fmt,
@@ -39,7 +42,7 @@ __attribute__((format(printf, 4, 0))) static void fill(struct err *e, int status
     e->status = status;
     snprintf(e->code, sizeof(e->code), "%s", code);
     vsnprintf(e->detail, sizeof(e->detail), fmt, ap);
-    drop_half_character(e->detail, sizeof(e->detail));
+    make_text(e->detail, sizeof(e->detail));
 }
 
 int err_set(struct err *e, int status, const char *code, const char *fmt, ...)
@@ -60,7 +63,7 @@ int err_field(struct err *e, const char *pointer, const char *fmt, ...)
     fill(e, 422, "invalid_field", fmt, ap);
     va_end(ap);
     snprintf(e->pointer, sizeof(e->pointer), "%s", pointer);
-    drop_half_character(e->pointer, sizeof(e->pointer));
+    make_text(e->pointer, sizeof(e->pointer));
     return -1;
 }
 

@@ -1,5 +1,7 @@
 #include "base/utf8.h"
 
+#include <string.h>
+
 size_t utf8_sequence(const unsigned char *p, size_t left)
 {
     unsigned char c = left ? *p : 0xff;
@@ -30,4 +32,20 @@ bool utf8_is_text(const char *s, size_t len)
         len -= n;
     }
     return true;
+}
+
+void utf8_repair(char *s)
+{
+    size_t left = strlen(s);
+
+    while (left > 0) {
+        size_t n = utf8_sequence((const unsigned char *)s, left);
+
+        if (n == 0) {
+            *s = '?';
+            n = 1;
+        }
+        s += n;
+        left -= n;
+    }
 }

@@ -9,5 +9,7 @@
 size_t utf8_sequence(const unsigned char *p, size_t left);
 /* Valid UTF-8 throughout, without NUL. */
 bool utf8_is_text(const char *s, size_t len);
+/* Each byte that is part of no valid sequence becomes '?': for what goes into JSON, which has no other place for it. */
+void utf8_repair(char *s);
 
 #endif

@@ -89,6 +89,13 @@ def test_bad_query(daemon, path):
     assert daemon.get(path).status == 400
 
 
+@pytest.mark.parametrize("path", ["/v1/tasks?order=%C3%28", "/v1/tasks?%ff=1", "/v1/tasks/%ff%fe", "/v1/attributes/%ff",
+                                  "/v1/tasks/" + "a" * 63 + "%e2%82%ac", "/v1/tasks/x%ff/execs/y"])
+def test_a_problem_is_json_whatever_it_quotes(daemon, path):
+    reply = daemon.get(path)
+    assert reply.status in (400, 404) and reply.json["status"] == reply.status, reply.body
+
+
 @pytest.mark.parametrize("query", ["wait=soon", "output=true", "timeout=later", "dry_run=1"])
 def test_bad_query_of_create(daemon, nothing_left, query):
     assert daemon.post(f"/v1/tasks?{query}", {"command": TRUE}).status == 400
