@@ -39,6 +39,11 @@ int bad_parameter(struct err *e, const char *name, const char *value)
     return err_set(e, 400, "invalid_parameter", "the query parameter %s cannot be \"%.64s\"", name, value);
 }
 
+int bad_header(struct err *e, const char *name, const char *value)
+{
+    return err_set(e, 400, "invalid_header", "the header %s cannot be \"%.64s\"", name, value);
+}
+
 int query_bool(const struct request *q, const char *name, bool *out, struct err *e)
 {
     const char *v = request_query(q, name, 0);

@@ -16,8 +16,9 @@ int query_bool(const struct request *q, const char *name, bool *out, struct err 
 int query_int(const struct request *q, const char *name, int64_t min, int64_t max, int64_t *out, struct err *e);
 /* A duration in ms; absent: leaves *out. */
 int query_duration(const struct request *q, const char *name, int64_t *out, struct err *e);
-/* 400 for a query parameter. Returns -1. */
+/* 400 for a query parameter, or a header. Returns -1. */
 int bad_parameter(struct err *e, const char *name, const char *value);
+int bad_header(struct err *e, const char *name, const char *value);
 /* The body as an object; an empty one gives an empty object when `optional`. NULL with e. */
 struct json *body_object(const struct request *q, bool optional, struct err *e);
 /* Sets Cloister-Event-Seq: events after it tell of all changes after this reply's. */

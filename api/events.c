@@ -34,12 +34,12 @@ struct reader {
 /* --- which ----------------------------------------------------------------------------------------------------------
  */
 
-static int read_number(const char *name, const char *text, int64_t *out, struct err *e)
+static bool read_number(const char *text, int64_t *out)
 {
     if (!*text || strspn(text, "0123456789") != strlen(text) || strlen(text) > 18)
-        return bad_parameter(e, name, text);
+        return false;
     *out = strtoll(text, NULL, 10);
-    return 0;
+    return true;
 }
 
 /* Where to begin: Last-Event-ID (an EventSource that comes back), after= or cursor=, tail=, else at the oldest. */
@@ -55,9 +55,11 @@ static int read_position(struct reader *r, struct err *e)
         return err_set(e, 400, "invalid_parameter", "after, cursor and tail do not go together");
     r->resumes = last || after || cursor;
     if (last)
-        return read_number("Last-Event-ID", last, &r->after, e);
-    if (r->resumes)
-        return read_number(after ? "after" : "cursor", after ? after : cursor, &r->after, e);
+        return read_number(last, &r->after) ? 0 : bad_header(e, "Last-Event-ID", last);
+    if (after)
+        return read_number(after, &r->after) ? 0 : bad_parameter(e, "after", after);
+    if (cursor)
+        return read_number(cursor, &r->after) ? 0 : bad_parameter(e, "cursor", cursor);
     if (tail == 0)
         r->after = events_last(r->registry);
     return tail > 0 ? events_tail(r->registry, r->task, tail, &r->after, e) : 0;

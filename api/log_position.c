@@ -80,7 +80,7 @@ int log_position_begin(struct log_position *p, const struct request *q, struct l
     if (cursor && log_id_parse(r, cursor) < 0)
         return bad_parameter(e, "cursor", cursor);
     if (last && log_id_parse(r, last) < 0)
-        return bad_parameter(e, "Last-Event-ID", last);
+        return bad_header(e, "Last-Event-ID", last);
     if (last || cursor)
         return 0;
     for (size_t i = 0; i < r->n; i++) {

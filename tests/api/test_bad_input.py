@@ -96,6 +96,13 @@ def test_a_problem_is_json_whatever_it_quotes(daemon, path):
     assert reply.status in (400, 404) and reply.json["status"] == reply.status, reply.body
 
 
+@pytest.mark.parametrize("path", ["/v1/events", "/v1/tasks/{id}/logs?format=sse"])
+def test_a_bad_last_event_id_is_told_as_a_header(daemon, path):
+    task = daemon.run("/bin/true")["id"]
+    reply = daemon.get(path.format(id=task), headers={"Last-Event-ID": "x"})
+    assert reply.status == 400 and reply.json["detail"].startswith("the header Last-Event-ID"), reply.body
+
+
 @pytest.mark.parametrize("query", ["wait=soon", "output=true", "timeout=later", "dry_run=1"])
 def test_bad_query_of_create(daemon, nothing_left, query):
     assert daemon.post(f"/v1/tasks?{query}", {"command": TRUE}).status == 400
