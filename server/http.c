@@ -20,61 +20,9 @@
 
 enum { TICK_MS = 500, MEMORY_LIMIT = 32768, WRITE_MS = 60000 };
 
-/* --- what handlers may ask ------------------------------------------------------------------------------------- */
-
-const char *request_param(const struct request *q, size_t i)
-{
-    return i < q->match.nparams ? q->match.params[i] : NULL;
-}
-
-const char *request_method(const struct request *q)
-{
-    return q->method;
-}
-
 const char *request_header(const struct request *q, const char *name)
 {
     return MHD_lookup_connection_value(q->mhd, MHD_HEADER_KIND, name);
-}
-
-const char *request_query(const struct request *q, const char *name, size_t n)
-{
-    for (size_t i = 0; i < q->nquery; i++)
-        if (strcmp(q->query[i].name, name) == 0 && n-- == 0)
-            return q->query[i].value;
-    return NULL;
-}
-
-const char *request_body(const struct request *q, size_t *len)
-{
-    *len = q->body.len;
-    return q->body.data ? q->body.data : "";
-}
-
-void *request_api(const struct request *q)
-{
-    return q->http->config.api;
-}
-
-struct loop *request_loop(const struct request *q)
-{
-    return q->http->config.loop;
-}
-
-enum role request_role(const struct request *q)
-{
-    return q->role;
-}
-
-void request_on_end(struct request *q, void (*fn)(void *arg), void *arg)
-{
-    q->on_end = fn;
-    q->on_end_arg = arg;
-}
-
-const struct http_counters *http_counters(const struct request *q)
-{
-    return &q->http->counters;
 }
 
 /* --- suspending: a connection that waits costs nothing, and its client's leaving is noticed --------------------- */
@@ -158,41 +106,10 @@ static enum MHD_Result on_header(void *arg, enum MHD_ValueKind kind, const char 
     return MHD_YES;
 }
 
-struct query_reader {
-    struct request *q;
-    bool bad;
-};
-
 static enum MHD_Result on_argument(void *arg, enum MHD_ValueKind kind, const char *name, const char *value)
 {
-    struct query_reader *r = arg;
-    struct request *q = r->q;
-
     (void)kind;
-    if (q->nquery == QUERY_MAX) {
-        r->bad = true;
-        return MHD_NO;
-    }
-    struct query *p = &q->query[q->nquery++];
-    p->name = percent_decode(name, strlen(name));
-    p->value = percent_decode(value ? value : "", value ? strlen(value) : 0);
-    if (!p->name || !p->value)
-        r->bad = true;
-    return MHD_YES;
-}
-
-static int read_query(struct request *q, struct err *e)
-{
-    struct query_reader r = {.q = q};
-    const char *names[QUERY_MAX + 1];
-
-    MHD_get_connection_values(q->mhd, MHD_GET_ARGUMENT_KIND, on_argument, &r);
-    if (r.bad)
-        return err_set(e, 400, "bad_query", "the query holds a bad escape or more than %d parameters", QUERY_MAX);
-    for (size_t i = 0; i < q->nquery; i++)
-        names[i] = q->query[i].name;
-    names[q->nquery] = NULL;
-    return router_check_query(q->match.route, names, e);
+    return query_add(arg, name, value ? value : "") ? MHD_YES : MHD_NO;
 }
 
 static int authenticate(struct request *q, struct err *e)
@@ -234,7 +151,10 @@ static int check(struct request *q, const char *version, struct err *e)
         reply_empty(q, 204);
         return 0;
     }
-    if (guard_role(q->role, q->match.route, q->has_token, e) < 0 || read_query(q, e) < 0)
+    if (guard_role(q->role, q->match.route, q->has_token, e) < 0)
+        return -1;
+    MHD_get_connection_values(q->mhd, MHD_GET_ARGUMENT_KIND, on_argument, q);
+    if (query_check(q, e) < 0)
         return -1;
     bool has_body = f.encoding || (f.length && strcmp(f.length, "0") != 0);
     if (has_body && q->match.route->body == BODY_NONE)
@@ -277,10 +197,7 @@ static void request_free(struct request *q)
         q->next->prev = q->prev;
     if (q->response)
         MHD_destroy_response(q->response);
-    for (size_t i = 0; i < q->nquery; i++) {
-        free(q->query[i].name);
-        free(q->query[i].value);
-    }
+    query_free(q);
     for (size_t i = 0; i < q->nheaders; i++) {
         free(q->headers[i].name);
         free(q->headers[i].value);
@@ -449,12 +366,12 @@ static int start(struct http *h, int i, int fd, struct err *e)
     l->is_unix = i == 0;
     if (fd < 0)
         return 0;
-    l->mhd = MHD_start_daemon(
-        MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_ALLOW_UPGRADE | MHD_USE_ERROR_LOG, 0, NULL, NULL, on_request, l,
-        MHD_OPTION_EXTERNAL_LOGGER, on_log, NULL, MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_NOTIFY_CONNECTION,
-        on_connection, l, MHD_OPTION_NOTIFY_COMPLETED, on_completed, l, MHD_OPTION_UNESCAPE_CALLBACK, keep_escapes,
-        NULL, MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_CONNECTION_LIMIT, (unsigned)h->config.connection_limit,
-        MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)MEMORY_LIMIT, MHD_OPTION_END);
+    l->mhd = MHD_start_daemon(MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_ALLOW_UPGRADE | MHD_USE_ERROR_LOG, 0, NULL,
+                              NULL, on_request, l, MHD_OPTION_EXTERNAL_LOGGER, on_log, NULL, MHD_OPTION_LISTEN_SOCKET,
+                              fd, MHD_OPTION_NOTIFY_CONNECTION, on_connection, l, MHD_OPTION_NOTIFY_COMPLETED,
+                              on_completed, l, MHD_OPTION_UNESCAPE_CALLBACK, keep_escapes, NULL,
+                              MHD_OPTION_CONNECTION_LIMIT, (unsigned)h->config.connection_limit,
+                              MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)MEMORY_LIMIT, MHD_OPTION_END);
     if (!l->mhd)
         return err_set(e, 500, "http", "libmicrohttpd does not start");
     int epfd = MHD_get_daemon_info(l->mhd, MHD_DAEMON_INFO_EPOLL_FD)->epoll_fd;

@@ -1,4 +1,4 @@
-/* Private to http.c, reply.c and conn.c. */
+/* Private to http.c, request.c, reply.c and conn.c. */
 #ifndef CLOISTER_SERVER_HTTP_INTERNAL_H
 #define CLOISTER_SERVER_HTTP_INTERNAL_H
 
@@ -47,6 +47,7 @@ struct request {
     int64_t began;  /* clock_mono_ns */
     struct query query[QUERY_MAX];
     size_t nquery;
+    const char *query_fault; /* what is wrong with it as a text; static */
     struct buf body;
     bool checked;                  /* the first call is over */
     bool handled;                  /* the handler has run */
@@ -99,6 +100,10 @@ void conn_expire(struct http *h); /* cuts off whose deadline is over */
 void request_ready(struct request *q); /* a response is there: queue it, now or on resume */
 void request_suspend(struct request *q);
 void request_resume(struct request *q);
+/* request.c: a parameter as it came; false when the query is not to be read on. Then the check: 400. */
+bool query_add(struct request *q, const char *name, const char *value);
+int query_check(const struct request *q, struct err *e);
+void query_free(struct request *q);
 /* receive.c: a part of a body that is taken as it comes, and its end. Returns how many bytes were not taken; the
  * request is suspended then. */
 size_t receive_data(struct request *q, const char *data, size_t len);

@@ -147,20 +147,32 @@ void match_free(struct match *m)
     m->nparams = 0;
 }
 
+/* 1: once, 2: any number of times, 0: never. */
+static int times_allowed(const char *list, const char *name)
+{
+    size_t len = strlen(name);
+
+    for (const char *p = list ? list : ""; *p; p += strspn(p, " ")) {
+        size_t n = strcspn(p, " ");
+        bool many = p[n - 1] == '*';
+
+        if (n - many == len && memcmp(p, name, len) == 0)
+            return many ? 2 : 1;
+        p += n;
+    }
+    return 0;
+}
+
 int router_check_query(const struct route *r, const char *const *names, struct err *e)
 {
-    for (; *names; names++) {
-        size_t len = strlen(*names);
-        bool known = false;
+    for (const char *const *at = names; *at; at++) {
+        int times = times_allowed(r->query, *at);
 
-        for (const char *p = r->query ? r->query : ""; *p && !known; p += strspn(p, " ")) {
-            size_t n = strcspn(p, " ");
-
-            known = n == len && memcmp(p, *names, n) == 0;
-            p += n;
-        }
-        if (!known)
-            return err_set(e, 400, "unknown_parameter", "unknown query parameter \"%s\"", *names);
+        if (times == 0)
+            return err_set(e, 400, "unknown_parameter", "unknown query parameter \"%s\"", *at);
+        for (const char *const *before = names; times == 1 && before < at; before++)
+            if (strcmp(*before, *at) == 0)
+                return err_set(e, 400, "invalid_parameter", "the query parameter %s was given more than once", *at);
     }
     return 0;
 }

@@ -15,7 +15,7 @@ struct route {
     const char *path;   /* "/v1/tasks/{id}/logs"; "{name}" is one segment, "{name...}" at the end is one or more */
     void (*handler)(struct request *q);
     enum role role;    /* least role */
-    const char *query; /* allowed parameters, space-separated: "wait timeout"; others are 400 */
+    const char *query; /* allowed parameters, "wait label*"; others are 400, and so is one without * that comes twice */
     int body;          /* enum route_body */
 };
 
@@ -34,7 +34,8 @@ struct match {
  * 404 code "not_found"; 405 code "method_not_allowed" (m->allow set). HEAD finds GET. */
 int router_match(const struct router *r, const char *method, const char *path, struct match *m, struct err *e);
 void match_free(struct match *m);
-/* 400 code "unknown_parameter" naming the first parameter that is not in the route's list. names: NULL-terminated. */
+/* 400 naming the first parameter that is not in the route's list (code "unknown_parameter"), or stands twice although
+ * that says once ("invalid_parameter"). names: NULL-terminated. */
 int router_check_query(const struct route *r, const char *const *names, struct err *e);
 /* Percent-decodes; NULL when an escape is bad or yields NUL. Caller frees. */
 char *percent_decode(const char *s, size_t len);

@@ -96,6 +96,14 @@ def test_a_problem_is_json_whatever_it_quotes(daemon, path):
     assert reply.status in (400, 404) and reply.json["status"] == reply.status, reply.body
 
 
+@pytest.mark.parametrize("query", ["limit=1&limit=2", "state=running&state=exited", "name=a&name=a"])
+def test_a_parameter_that_stands_twice_is_refused_by_name(daemon, query):
+    reply = daemon.get(f"/v1/tasks?{query}")
+    assert reply.status == 400 and query.partition("=")[0] in reply.json["detail"], reply.body
+    assert daemon.get("/v1/tasks?label=a=1&label=b=2").status == 200
+    assert daemon.get("/v1/events?type=task.&type=exec.&label=a=1&label=b=2").status == 200
+
+
 @pytest.mark.parametrize("path", ["/v1/events", "/v1/tasks/{id}/logs?format=sse"])
 def test_a_bad_last_event_id_is_told_as_a_header(daemon, path):
     task = daemon.run("/bin/true")["id"]

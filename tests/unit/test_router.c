@@ -14,7 +14,7 @@
 static const struct route routes[] = {
     {"GET", "/", NULL, ROLE_MONITOR, NULL, false},
     {"GET", "/v1/tasks", NULL, ROLE_OPERATOR, "prefix page", false},
-    {"POST", "/v1/tasks", NULL, ROLE_OPERATOR, "wait timeout", true},
+    {"POST", "/v1/tasks", NULL, ROLE_OPERATOR, "wait timeout label*", true},
     {"GET", "/v1/tasks/{id}", NULL, ROLE_OPERATOR, "wait", false},
     {"DELETE", "/v1/tasks/{id}", NULL, ROLE_OPERATOR, "force", false},
     {"POST", "/v1/tasks/{id}/execs/{eid}/signal", NULL, ROLE_OPERATOR, NULL, true},
@@ -149,9 +149,13 @@ static void test_query(void **state)
 
     (void)state;
     assert_int_equal(router_check_query(&routes[2], (const char *const[]){NULL}, &e), 0);
-    assert_int_equal(router_check_query(&routes[2], (const char *const[]){"timeout", "wait", "wait", NULL}, &e), 0);
+    assert_int_equal(router_check_query(&routes[2], (const char *const[]){"timeout", "wait", NULL}, &e), 0);
+    assert_int_equal(router_check_query(&routes[2], (const char *const[]){"label", "wait", "label", NULL}, &e), 0);
+    assert_int_equal(router_check_query(&routes[2], (const char *const[]){"wait", "label", "wait", NULL}, &e), -1);
+    assert_string_equal(e.code, "invalid_parameter");
+    assert_non_null(strstr(e.detail, "wait"));
     /* No route of this table takes these: part of a name, a longer one, none at all, two in one. */
-    static const char *const strange[] = {"wai", "waits", "", "wait timeout", "Wait", " "};
+    static const char *const strange[] = {"label*", "labe", "*", "wai", "waits", "", "wait timeout", "Wait", " "};
     for (size_t i = 0; i < sizeof(strange) / sizeof(strange[0]); i++) {
         e = (struct err){0};
         if (router_check_query(&routes[2], (const char *const[]){"wait", strange[i], NULL}, &e) == 0)
