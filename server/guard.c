@@ -37,10 +37,14 @@ int guard_framing(const struct framing *f, const char *version, const char *path
         return err_set(e, 505, "http_version", "HTTP/1.0 and HTTP/1.1 are spoken");
     if (path[0] != '/')
         return err_set(e, 400, "bad_request", "the request target must be in origin form");
+    if (strchr(path, ' '))
+        return err_set(e, 400, "bad_request", "the request target must not hold spaces");
     if (f->bad_name)
         return err_set(e, 400, "bad_request", "a header's name is not well-formed, or its value is folded");
     if (one_of_each(f, e) < 0)
         return -1;
+    if (f->hosts == 0 && strcmp(version, "HTTP/1.1") == 0)
+        return err_set(e, 400, "bad_request", "HTTP/1.1 needs the header Host");
     if (f->length && (!*f->length || strspn(f->length, "0123456789") != strlen(f->length)))
         return err_set(e, 400, "bad_request", "Content-Length must be decimal");
     if (f->encoding && strcasecmp(f->encoding, "chunked") != 0)
