@@ -77,6 +77,8 @@ static void fail(struct creation *c, struct task *t)
     registry_remove(c->registry, t, on_failed_removed, c);
 }
 
+/* Answers when t is what the caller waits for. One that is being removed, by whomever, is the last that there is to
+ * tell. */
 static void on_change(void *arg, struct task *t)
 {
     struct creation *c = arg;

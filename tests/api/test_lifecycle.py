@@ -153,6 +153,17 @@ def test_idempotency_key(daemon):
     assert daemon.post("/v1/tasks", {"command": "/bin/false"}, headers=headers).status == 422
 
 
+def test_who_waits_for_the_end_is_told_of_it_when_another_deletes_the_task(daemon):
+    name, replies = "deleted-meanwhile", []
+    body = {"command": "/bin/sleep", "args": ["100"], "name": name}
+    creation = threading.Thread(target=lambda: replies.append(daemon.post("/v1/tasks?wait=exited", body, timeout=20)))
+    creation.start()
+    task = wait_until(lambda: daemon.get(f"/v1/tasks?name={name}&state=running").json["items"])[0]
+    assert daemon.request("DELETE", f"/v1/tasks/{task['id']}?force=true").status == 204
+    creation.join()
+    assert replies and replies[0].status == 201 and replies[0].json["exit"]["signal"] == "SIGKILL"
+
+
 def test_two_deletions_at_once(daemon):
     task = daemon.start_task("/bin/sleep", "60")
     replies = []
