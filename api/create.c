@@ -128,19 +128,37 @@ static struct task *find_key(const struct request *q, const char *key)
     return registry_find_key(creating_registry(q), key) ? registry_find_key(request_registry(q), key) : NULL;
 }
 
-/* The same key and body give the first answer again. 1: replied. */
-static int replay(struct request *q, const char *key, const char *hash, struct err *e)
+static struct creation *creation_new(struct request *q, struct options o)
 {
-    struct task *t = key ? find_key(q, key) : NULL;
+    struct creation *c = xcalloc(1, sizeof(*c));
 
-    if (key && (!*key || strlen(key) > 255))
-        return err_set(e, 400, "bad_request", "Idempotency-Key must have 1 to 255 characters");
+    *c = (struct creation){.q = q, .registry = creating_registry(q), .options = o};
+    request_on_end(q, on_end, c);
+    return c;
+}
+
+/* The caller is answered at once or later. */
+static void wait_for(struct creation *c, struct task *t)
+{
+    memcpy(c->id, t->id, sizeof(c->id));
+    c->subscription = registry_subscribe(c->registry, on_change, c);
+    if (c->options.timeout_ms >= 0)
+        c->timer = loop_add_timer(request_loop(c->q), c->options.timeout_ms, on_timeout, c);
+    on_change(c, t);
+}
+
+/* The same key and body give the answer of the first request, who waits for the same. 1: it is taken care of. */
+static int replay(struct request *q, const char *key, const char *hash, struct options o, struct err *e)
+{
+    if (!*key || strlen(key) > 255)
+        return err_set(e, 400, "invalid_header", "Idempotency-Key must have 1 to 255 characters");
+    struct task *t = find_key(q, key);
     if (!t)
         return 0;
     if (!t->body_hash || !hash_equal(t->body_hash, hash))
         return err_set(e, 422, "idempotency_key_reused", "the Idempotency-Key came with another body before");
     reply_header(q, "Idempotency-Replayed", "true");
-    reply_task(q, t, false);
+    wait_for(creation_new(q, o), t);
     return 1;
 }
 
@@ -158,10 +176,7 @@ static void on_created(void *arg, struct task *t, const struct err *e)
         reply_problem(c->q, e);
         return;
     }
-    memcpy(c->id, t->id, sizeof(c->id));
-    c->subscription = registry_subscribe(c->registry, on_change, c);
-    if (c->options.timeout_ms >= 0)
-        c->timer = loop_add_timer(request_loop(c->q), c->options.timeout_ms, on_timeout, c);
+    wait_for(c, t);
 }
 
 static int create(struct request *q, struct err *e)
@@ -175,7 +190,7 @@ static int create(struct request *q, struct err *e)
     if (read_options(q, &o, e) < 0)
         return -1;
     hash_sha256_hex(body, len, hash);
-    int replayed = replay(q, key, hash, e);
+    int replayed = key && !o.dry_run ? replay(q, key, hash, o, e) : 0;
     if (replayed != 0)
         return replayed < 0 ? -1 : 0;
     _cleanup_json_ struct json *j = body_object(q, false, e);
@@ -190,9 +205,8 @@ static int create(struct request *q, struct err *e)
         reply_json(q, 200, plan);
         return 0;
     }
-    struct creation *c = xcalloc(1, sizeof(*c));
-    *c = (struct creation){.q = q, .registry = creating_registry(q), .options = o, .busy = true};
-    request_on_end(q, on_end, c);
+    struct creation *c = creation_new(q, o);
+    c->busy = true;
     int rc = registry_create(c->registry, &spec, key, key ? hash : NULL, on_created, c, e);
     if (rc < 0)
         c->busy = false; /* freed as the problem is replied */

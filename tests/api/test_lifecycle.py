@@ -153,6 +153,35 @@ def test_idempotency_key(daemon):
     assert daemon.post("/v1/tasks", {"command": "/bin/false"}, headers=headers).status == 422
 
 
+def test_a_retry_with_the_key_waits_and_gets_the_output_as_the_first_request_does(daemon):
+    body, headers = {"command": "/bin/sh", "args": ["-c", "sleep 1; echo out; exit 3"]}, {"Idempotency-Key": "retry-waits"}
+    replies = []
+    threads = [threading.Thread(target=lambda: replies.append(
+        daemon.post("/v1/tasks?wait=exited&output=true", body, headers=headers).json)) for _ in range(3)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    replies.append(daemon.post("/v1/tasks?wait=exited&output=true", body, headers=headers).json)
+    assert len({r["id"] for r in replies}) == 1
+    assert all(r["exit"]["code"] == 3 and r["output"]["stdout"] == "out\n" for r in replies), replies
+    present = daemon.post("/v1/tasks?wait=exited&timeout=1ms", {**body, "name": "x"}, headers={"Idempotency-Key": "brief"})
+    assert present.json["state"] in ("starting", "running")
+    assert daemon.post("/v1/tasks?dry_run=true", body, headers=headers).json.keys() == {"spec"}
+
+
+def test_retries_of_a_start_that_fails_are_all_told_why(daemon):
+    body, headers = {"command": "/no/such"}, {"Idempotency-Key": "retry-fails"}
+    replies = []
+    threads = [threading.Thread(target=lambda: replies.append(
+        daemon.post("/v1/tasks", body, headers=headers, timeout=20))) for _ in range(8)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert [(r.status, r.json["errors"][0]["pointer"]) for r in replies] == [(422, "/command")] * 8
+
+
 def test_who_waits_for_the_end_is_told_of_it_when_another_deletes_the_task(daemon):
     name, replies = "deleted-meanwhile", []
     body = {"command": "/bin/sleep", "args": ["100"], "name": name}
