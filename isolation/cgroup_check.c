@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
@@ -98,16 +99,30 @@ static int check_io(const struct cgroup_host *h, const struct io_limits *io, str
     return 0;
 }
 
+/* Of a name such as "2MB" (spec_check_page_size), in KiB. */
+static int64_t page_kib(const char *name)
+{
+    char *unit;
+    int64_t n = strtoll(name, &unit, 10);
+
+    return n << (*unit == 'G' ? 20 : *unit == 'M' ? 10 : 0);
+}
+
 static int check_hugetlb(const struct cgroup_host *h, const struct records *limits, struct err *e)
 {
+    const struct hugetlb_limit *v = limits->v;
     char file[CG_NAME], pointer[RECORD_POINTER];
     for (size_t i = 0; i < limits->n; i++) {
-        const struct hugetlb_limit *limit = &((const struct hugetlb_limit *)limits->v)[i];
-        cg_hugetlb_file(h, limit->page_size, file);
-        if (cg_child_has(h, CG_HUGETLB, file))
-            continue;
         snprintf(pointer, sizeof(pointer), "/resources/hugetlb/%zu/page_size", i);
-        return err_field(e, pointer, "this host has no huge pages of %s", limit->page_size);
+        cg_hugetlb_file(h, v[i].page_size, file);
+        if (!cg_child_has(h, CG_HUGETLB, file))
+            return err_field(e, pointer, "this host has no huge pages of %s", v[i].page_size);
+        for (size_t k = 0; k < i; k++)
+            if (strcmp(v[k].page_size, v[i].page_size) == 0)
+                return err_field(e, pointer, "is in the list already");
+        snprintf(pointer, sizeof(pointer), "/resources/hugetlb/%zu/limit", i);
+        if ((v[i].limit << 10) % page_kib(v[i].page_size) != 0)
+            return err_field(e, pointer, "must be whole pages of %s", v[i].page_size);
     }
     return 0;
 }

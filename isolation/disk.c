@@ -172,6 +172,8 @@ static int make(struct disk *d, const struct sandbox *b, struct err *e)
     bool no_loop = access(MKE2FS, X_OK) < 0 || access("/dev/loop-control", F_OK) < 0;
     if (!no_loop && mount_ext4(b, dir) == 0)
         d->mode = DISK_EXT4;
+    else if (!no_loop && errno == EFBIG)
+        return err_field(e, "/resources/disk", "the state directory's file system holds no file of that size");
     else if (!no_loop)
         return err_step(e, "disk", errno, "cannot make the file system");
     else if (mount_tmpfs(b) == 0)

@@ -1,4 +1,5 @@
 """resources.disk: what a task can write has a bound, and what serves for it leaves nothing."""
+import errno
 import os
 import pathlib
 
@@ -89,6 +90,22 @@ def test_nor_when_the_supervisor_is_killed(own_daemon):
     assert d.request("DELETE", f"/v1/tasks/{task['id']}").status == 204
     wait_until(lambda: not backing_files(d), 5, "the end of the loop device")
     assert not d.directories()
+
+
+def test_more_than_the_file_system_can_hold_in_a_file_names_the_field(daemon):
+    most = 16777216
+    with open(daemon.dir / "large", "wb") as f:
+        try:
+            f.truncate(most << 20)
+        except OSError as e:
+            assert e.errno == errno.EFBIG
+        else:
+            f.truncate(0)
+            return  # this file system could
+    before = daemon.census()
+    reply = daemon.post("/v1/tasks", {"command": "/bin/true", "resources": {"disk": most}})
+    assert reply.status == 422 and reply.json["errors"][0]["pointer"] == "/resources/disk", reply.body
+    daemon.assert_as_before(before)
 
 
 def test_it_holds_in_a_copied_root_too(own_daemon, tmp_path):

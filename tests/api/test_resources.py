@@ -168,6 +168,9 @@ def test_hugetlb(daemon, sleeper):
     if sizes:
         task = sleeper(resources={"hugetlb": [{"page_size": "2MB", "limit": 4}]})
         assert group(daemon, "hugetlb", task, "hugetlb.2MB.max", "hugetlb.2MB.limit_in_bytes") == str(4 * MIB)
+        refused(daemon, "/resources/hugetlb/0/limit", resources={"hugetlb": [{"page_size": "2MB", "limit": 3}]})
+        refused(daemon, "/resources/hugetlb/1/page_size",
+                resources={"hugetlb": [{"page_size": "2MB", "limit": 2}, {"page_size": "2MB", "limit": 4}]})
     refused(daemon, "/resources/hugetlb/0/page_size", resources={"hugetlb": [{"page_size": "3MB", "limit": 4}]})
 
 
