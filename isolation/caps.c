@@ -126,38 +126,45 @@ static int parse_field(const char *field, size_t i, const char *name, uint64_t *
     return err_field(e, pointer, "\"%.64s\" is not a capability of this kernel", name);
 }
 
-static int check_added(uint64_t set, const char *name, size_t i, uint64_t allow, uint64_t held, struct err *e)
+int caps_check(const struct spec *s, uint64_t allow, struct err *e)
 {
-    char pointer[32];
+    uint64_t set;
 
-    snprintf(pointer, sizeof(pointer), "/cap_add/%zu", i);
-    if (set & ~allow) {
-        err_set(e, 403, "capability_denied", "the policy (allow_caps) does not allow the capability \"%.64s\"", name);
-        snprintf(e->pointer, sizeof(e->pointer), "%s", pointer);
+    for (size_t i = 0; i < s->cap_drop.n; i++)
+        if (parse_field("cap_drop", i, s->cap_drop.v[i], &set, e) < 0)
+            return -1;
+    for (size_t i = 0; i < s->cap_add.n; i++) {
+        if (parse_field("cap_add", i, s->cap_add.v[i], &set, e) < 0)
+            return -1;
+        if (!(set & ~allow))
+            continue;
+        err_set(e, 403, "capability_denied", "the policy (allow_caps) does not allow the capability \"%.64s\"",
+                s->cap_add.v[i]);
+        snprintf(e->pointer, sizeof(e->pointer), "/cap_add/%zu", i);
         return -1;
     }
-    if (!(set & held))
-        return err_field(e, pointer, "this host cannot give the capability \"%.64s\"", name);
     return 0;
 }
 
 int caps_compute(const struct spec *s, uint64_t allow, uint64_t *result, uint64_t *added, struct err *e)
 {
-    uint64_t drop = 0, add = 0, set;
+    uint64_t drop = 0, add = 0;
     struct cap_state own;
+    char pointer[32];
 
+    if (caps_check(s, allow, e) < 0)
+        return -1;
     if (read_state(&own) < 0)
         return err_step(e, "capabilities", errno, "cannot read our own");
     uint64_t held = own.permitted & own.bounding;
-    for (size_t i = 0; i < s->cap_drop.n; i++) {
-        if (parse_field("cap_drop", i, s->cap_drop.v[i], &set, e) < 0)
-            return -1;
-        drop |= set;
-    }
+    for (size_t i = 0; i < s->cap_drop.n; i++)
+        drop |= caps_parse(s->cap_drop.v[i]);
     for (size_t i = 0; i < s->cap_add.n; i++) {
-        if (parse_field("cap_add", i, s->cap_add.v[i], &set, e) < 0 ||
-            check_added(set, s->cap_add.v[i], i, allow, held, e) < 0)
-            return -1;
+        uint64_t set = caps_parse(s->cap_add.v[i]);
+
+        snprintf(pointer, sizeof(pointer), "/cap_add/%zu", i);
+        if (!(set & held))
+            return err_field(e, pointer, "this host cannot give the capability \"%.64s\"", s->cap_add.v[i]);
         add |= set & held; /* "all" means all that there is to give */
     }
     *added = add;

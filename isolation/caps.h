@@ -20,9 +20,10 @@ uint64_t caps_parse(const char *name);
 /* Sorted lower-case names without cap_. Caller frees s->v as spec does. */
 void caps_names(uint64_t set, struct strings *s);
 
-/* ((default and allow) minus cap_drop) plus cap_add. Unknown name: 422 at /cap_add/N or /cap_drop/N; cap_add outside
- * allow: 403 code "capability_denied" naming it. added gets the cap_add bits. Bits the host does not hold: when asked
- * for by cap_add 422, else left out. */
+/* Unknown name: 422 at /cap_add/N or /cap_drop/N; cap_add outside allow: 403 code "capability_denied" naming it. */
+int caps_check(const struct spec *s, uint64_t allow, struct err *e);
+/* ((default and allow) minus cap_drop) plus cap_add, after caps_check. added gets the cap_add bits. Bits the host does
+ * not hold: when asked for by cap_add 422, else left out. */
 int caps_compute(const struct spec *s, uint64_t allow, uint64_t *result, uint64_t *added, struct err *e);
 
 /* Makes all permitted capabilities effective: setfsuid(2) takes some away. 0 or -1 with errno. */

@@ -31,15 +31,28 @@ int network_prepare_host(const struct policy *p, struct err *e)
     return cni_write_default(p, e);
 }
 
+static enum net_mode mode_of(const struct network_spec *s, const struct policy *p)
+{
+    return s->mode != NET_DEFAULT ? s->mode : p->network_mode;
+}
+
+int network_check(const struct network_spec *s, const struct policy *p, struct err *e)
+{
+    enum net_mode mode = mode_of(s, p);
+
+    if (p->network_modes & 1U << mode)
+        return 0;
+    err_set(e, 403, "network_mode_denied", "the operator does not allow network mode %s", net_mode_name(mode));
+    snprintf(e->pointer, sizeof(e->pointer), "/network/mode");
+    return -1;
+}
+
 int network_plan(struct network *n, const struct network_spec *s, const struct policy *p, struct err *e)
 {
-    n->mode = s->mode != NET_DEFAULT ? s->mode : p->network_mode;
+    n->mode = mode_of(s, p);
     n->status.mode = (uint8_t)n->mode;
-    if (!(p->network_modes & 1U << n->mode)) {
-        err_set(e, 403, "network_mode_denied", "the operator does not allow network mode %s", net_mode_name(n->mode));
-        snprintf(e->pointer, sizeof(e->pointer), "/network/mode");
+    if (network_check(s, p, e) < 0)
         return -1;
-    }
     if (n->mode != NET_BRIDGE)
         return 0;
     _cleanup_json_ struct json *conflist = cni_conflist(p, e);

@@ -40,7 +40,9 @@ struct network { /* of one task */
 void network_init(struct network *n);
 /* Once per launcher: the default CNI configuration in the run directory. */
 int network_prepare_host(const struct policy *p, struct err *e);
-/* The mode of a task with this spec. 403 code "network_mode_denied", or 422, with the pointer of the field. */
+/* Whether the operator allows the mode of a task with this spec: 403 code "network_mode_denied" at /network/mode. */
+int network_check(const struct network_spec *s, const struct policy *p, struct err *e);
+/* The mode of a task with this spec, after that check; 422 with the pointer of the field. */
 int network_plan(struct network *n, const struct network_spec *s, const struct policy *p, struct err *e);
 /* Makes and joins what the mode needs; what is there from an earlier run of the task stays. Step "network"; 409 code
  * "port_unavailable" for a host port in use, and "group_attached" for ports of a group that is attached already. A

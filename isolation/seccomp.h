@@ -33,9 +33,10 @@ int seccomp_policy_add(struct seccomp_policy *p, const char *name, const char *f
 int seccomp_policy_prepare(struct seccomp_policy *p, uint64_t caps, struct err *e);
 void seccomp_policy_free(struct seccomp_policy *p);
 
-/* The program of the profile `name` for a bounding set, NULL for "unconfined"; it belongs to p. 403 code
- * "seccomp_denied" when the policy does not allow it, 422 when there is no such profile or no seccomp; all at
- * /seccomp. */
+/* Whether tasks may have the profile `name`, or "unconfined": 403 code "seccomp_denied" when the policy does not allow
+ * it, 422 when there is no such profile or no seccomp; all at /seccomp. */
+int seccomp_check(const struct seccomp_policy *p, const char *name, struct err *e);
+/* After that check, its program for a bounding set, NULL for "unconfined"; it belongs to p. */
 int seccomp_choose(struct seccomp_policy *p, const char *name, uint64_t caps, const struct seccomp_program **out,
                    struct err *e);
 

@@ -40,7 +40,7 @@ static void add(struct seccomp_policy *p, const char *name, const struct seccomp
     p->v[p->n++] = n;
 }
 
-static struct named *find(struct seccomp_policy *p, const char *name)
+static struct named *find(const struct seccomp_policy *p, const char *name)
 {
     for (size_t i = 0; i < p->n; i++)
         if (strcmp(p->v[i].name, name) == 0)
@@ -126,10 +126,8 @@ void seccomp_policy_free(struct seccomp_policy *p)
     free(p);
 }
 
-int seccomp_choose(struct seccomp_policy *p, const char *name, uint64_t caps, const struct seccomp_program **out,
-                   struct err *e)
+int seccomp_check(const struct seccomp_policy *p, const char *name, struct err *e)
 {
-    *out = NULL;
     if (strcmp(name, SECCOMP_UNCONFINED) == 0) {
         if (p->allow_unconfined)
             return 0;
@@ -138,11 +136,19 @@ int seccomp_choose(struct seccomp_policy *p, const char *name, uint64_t caps, co
         memcpy(e->pointer, "/seccomp", sizeof("/seccomp"));
         return -1;
     }
-    struct named *n = find(p, name);
-    if (!n)
+    if (!find(p, name))
         return err_field(e, "/seccomp", "no profile \"%.128s\" is configured (seccomp_profiles)", name);
-    if (!p->available)
-        return err_field(e, "/seccomp", "this host has no seccomp filters");
-    *out = program_for(n, caps, e);
+    return p->available ? 0 : err_field(e, "/seccomp", "this host has no seccomp filters");
+}
+
+int seccomp_choose(struct seccomp_policy *p, const char *name, uint64_t caps, const struct seccomp_program **out,
+                   struct err *e)
+{
+    *out = NULL;
+    if (seccomp_check(p, name, e) < 0)
+        return -1;
+    if (strcmp(name, SECCOMP_UNCONFINED) == 0)
+        return 0;
+    *out = program_for(find(p, name), caps, e);
     return *out ? 0 : -1;
 }

@@ -8,7 +8,10 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "isolation/caps.h"
+#include "isolation/cgroup.h"
 #include "isolation/limits.h"
+#include "isolation/network.h"
+#include "isolation/seccomp.h"
 #include "isolation/volumes.h"
 #include "tasks/registry_internal.h"
 
@@ -27,23 +30,12 @@ struct creation {
 /* What needs no look at the host: the supervisor checks everything again, with power. */
 static int check_policy(const struct registry *r, struct spec *s, struct err *e)
 {
-    char pointer[64];
+    const struct policy *p = r->config.policy;
 
-    if (limits_apply(&s->resources, NULL, &r->config.policy->max, e) < 0 || volumes_check(s, r->config.policy, e) < 0)
+    if (limits_apply(&s->resources, NULL, &p->max, e) < 0 || volumes_check(s, p, e) < 0 ||
+        caps_check(s, p->allow_caps, e) < 0 || network_check(&s->network, p, e) < 0)
         return -1;
-    for (size_t i = 0; i < s->cap_add.n; i++) {
-        uint64_t caps = caps_parse(s->cap_add.v[i]);
-
-        snprintf(pointer, sizeof(pointer), "/cap_add/%zu", i);
-        if (caps == 0)
-            return err_field(e, pointer, "\"%s\" is no capability", s->cap_add.v[i]);
-        if (strcasecmp(s->cap_add.v[i], "all") != 0 && (caps & ~r->config.policy->allow_caps)) {
-            err_set(e, 403, "capability_denied", "the operator does not allow the capability \"%s\"", s->cap_add.v[i]);
-            snprintf(e->pointer, sizeof(e->pointer), "%s", pointer);
-            return -1;
-        }
-    }
-    return 0;
+    return seccomp_check(p->seccomp, s->seccomp ? s->seccomp : SECCOMP_DEFAULT, e);
 }
 
 static struct task *new_task(struct spec *s, enum task_state state, const char *key, const char *hash)
@@ -65,7 +57,9 @@ static struct task *new_task(struct spec *s, enum task_state state, const char *
 
 int registry_check(const struct registry *r, struct spec *s, struct err *e)
 {
-    return check_policy(r, s, e) < 0 ? -1 : admission_check(r, s, e);
+    if (check_policy(r, s, e) < 0 || admission_check(r, s, e) < 0)
+        return -1;
+    return cgroup_check(r->config.cgroups, &s->resources, e);
 }
 
 int registry_create(struct registry *r, struct spec *s, const char *key, const char *hash, registry_created done,

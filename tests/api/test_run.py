@@ -88,6 +88,20 @@ def test_own_directories_are_writable(daemon):
     assert task["output"]["stdout"] == "x\n" * 5, task["output"]
 
 
+@pytest.mark.parametrize("spec,status,pointer", [
+    ({"cap_add": ["sys_admin"]}, 403, "/cap_add/0"), ({"cap_add": ["chown", "all"]}, 403, "/cap_add/1"),
+    ({"cap_add": ["no_such"]}, 422, "/cap_add/0"), ({"cap_drop": ["no_such"]}, 422, "/cap_drop/0"),
+    ({"seccomp": "no_such"}, 422, "/seccomp"), ({"seccomp": "unconfined"}, 403, "/seccomp"),
+    ({"resources": {"io": {"limits": [{"device": "/dev/null", "read_bps": 1}]}}}, 422, "/resources/io"),
+    ({"resources": {"hugetlb": [{"page_size": "3MB", "limit": 3}]}}, 422, "/resources/hugetlb"),
+], ids=str)
+def test_dry_run_refuses_what_a_start_refuses(daemon, spec, status, pointer):
+    for query in ("", "?dry_run=true"):
+        reply = daemon.post(f"/v1/tasks{query}", {"command": "/bin/true", **spec})
+        assert reply.status == status, reply.body
+        assert reply.json["errors"][0]["pointer"].startswith(pointer), reply.body  # the field, or what the host lacks
+
+
 def test_dry_run_starts_nothing(daemon):
     before = daemon.rows()
     reply = daemon.post("/v1/tasks?dry_run=true", {"command": "/bin/true"})
