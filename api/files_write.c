@@ -148,6 +148,18 @@ static struct writing *begin(struct request *q, struct task *t, const struct fil
     return NULL;
 }
 
+/* Nothing is written or removed on a condition, or in part: who asks for that must not get the whole without it
+ * (RFC 9110, 13.2.1 and 14.4). */
+static int unconditional(const struct request *q, struct err *e)
+{
+    static const char *const headers[] = {"If-Match", "If-None-Match", "If-Unmodified-Since", "Content-Range"};
+
+    for (size_t i = 0; i < sizeof(headers) / sizeof(headers[0]); i++)
+        if (request_header(q, headers[i]))
+            return err_set(e, 400, "unsupported_header", "files are not written or removed with %s", headers[i]);
+    return 0;
+}
+
 void files_write(struct request *q)
 {
     struct files_request r = {0};
@@ -157,8 +169,8 @@ void files_write(struct request *q)
 
     if (!t)
         return;
-    if (query_bool(q, "mkdirs", &mkdirs, &e) < 0 || files_format(q, &tar, &e) < 0 || query_mode(q, &r.mode, &e) < 0 ||
-        files_path(q, &r, &e) < 0) {
+    if (unconditional(q, &e) < 0 || query_bool(q, "mkdirs", &mkdirs, &e) < 0 || files_format(q, &tar, &e) < 0 ||
+        query_mode(q, &r.mode, &e) < 0 || files_path(q, &r, &e) < 0) {
         reply_problem(q, &e);
         return;
     }
@@ -178,7 +190,7 @@ void files_remove(struct request *q)
 
     if (!t)
         return;
-    if (query_bool(q, "recursive", &recursive, &e) < 0 || files_path(q, &r, &e) < 0) {
+    if (unconditional(q, &e) < 0 || query_bool(q, "recursive", &recursive, &e) < 0 || files_path(q, &r, &e) < 0) {
         reply_problem(q, &e);
         return;
     }

@@ -109,6 +109,16 @@ def test_ranges(files, value, status, part):
         assert reply.body == b"0123456789"
 
 
+@pytest.mark.parametrize("name", ["If-Match", "If-None-Match", "If-Unmodified-Since", "Content-Range"])
+def test_what_would_be_a_condition_or_a_part_is_refused_not_ignored(files, name):
+    assert files.put("local/kept", b"before").status in (201, 204)
+    for method, body in (("PUT", b"after"), ("DELETE", None)):
+        reply = files(method, "local/kept", body, **{name: "*"})
+        refused(reply, 400, "unsupported_header")
+        assert name in reply.json["detail"]
+    assert files.get("local/kept").body == b"before"
+
+
 def test_if_range(files):
     def part(tag):
         return files.get("local/if-range", **{"Range": "bytes=2-3", "If-Range": tag})
