@@ -89,7 +89,9 @@ static int only_fields(const struct json *j, const char *a, const char *b, struc
 {
     for (const struct json *m = json_first(j); m; m = json_next(m))
         if (strcmp(json_key(m), a) != 0 && strcmp(json_key(m), b) != 0) {
-            _cleanup_free_ char *pointer = xasprintf("/%.80s", json_key(m));
+            char pointer[RECORD_POINTER];
+
+            record_join(pointer, "", json_key(m));
             return err_field(e, pointer, "unknown field");
         }
     return 0;

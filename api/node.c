@@ -15,9 +15,10 @@ static struct api *api_of(const struct request *q)
 void root_get(struct request *q)
 {
     static const char *const links[][2] = {
-        {"tasks", "/v1/tasks"},   {"events", "/v1/events"}, {"attributes", "/v1/attributes"},
-        {"driver", "/v1/driver"}, {"config", "/v1/config"}, {"metrics", "/metrics"},
-        {"health", "/healthz"},   {"ready", "/readyz"},     {"openapi", "/openapi.yaml"},
+        {"tasks", "/v1/tasks"},       {"events", "/v1/events"}, {"attributes", "/v1/attributes"},
+        {"driver", "/v1/driver"},     {"node", "/v1/node"},     {"config", "/v1/config"},
+        {"metrics", "/metrics"},      {"health", "/healthz"},   {"ready", "/readyz"},
+        {"openapi", "/openapi.yaml"},
     };
     struct json *j = json_object(), *l = json_object();
 
