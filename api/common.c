@@ -71,7 +71,12 @@ int query_duration(const struct request *q, const char *name, int64_t *out, stru
 {
     const char *v = request_query(q, name, 0);
 
-    return !v || duration_parse(v, out) == 0 ? 0 : bad_parameter(e, name, v);
+    if (!v || duration_parse(v, out) == 0)
+        return 0;
+    if (!*v || strspn(v, "0123456789") != strlen(v) || strlen(v) > 9)
+        return bad_parameter(e, name, v);
+    *out = strtoll(v, NULL, 10) * 1000; /* whole seconds, as a number is in a body */
+    return 0;
 }
 
 struct json *body_object(const struct request *q, bool optional, struct err *e)
@@ -109,6 +114,17 @@ bool not_modified(struct request *q, int64_t version)
         return false;
     reply_empty(q, 304);
     return true;
+}
+
+int check_if_match(const struct request *q, int64_t version, struct err *e)
+{
+    const char *wanted = request_header(q, "If-Match");
+    char tag[32];
+
+    snprintf(tag, sizeof(tag), "\"%lld\"", (long long)version);
+    if (!wanted || strcmp(wanted, "*") == 0 || strstr(wanted, tag))
+        return 0;
+    return err_set(e, 412, "precondition_failed", "the task has version %lld by now", (long long)version);
 }
 
 void logs_path(struct registry *r, const char *id, char *out, size_t n)

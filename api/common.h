@@ -14,7 +14,7 @@ struct task *request_task(struct request *q);
 int query_bool(const struct request *q, const char *name, bool *out, struct err *e);
 /* A whole number in [min, max]; absent: leaves *out. */
 int query_int(const struct request *q, const char *name, int64_t min, int64_t max, int64_t *out, struct err *e);
-/* A duration in ms; absent: leaves *out. */
+/* A duration, or whole seconds, in ms; absent: leaves *out. */
 int query_duration(const struct request *q, const char *name, int64_t *out, struct err *e);
 /* 400 for a query parameter, or a header. Returns -1. */
 int bad_parameter(struct err *e, const char *name, const char *value);
@@ -25,6 +25,8 @@ struct json *body_object(const struct request *q, bool optional, struct err *e);
 void tell_event_seq(struct request *q);
 /* Sets ETag and, when If-None-Match names it, replies 304 and returns true. */
 bool not_modified(struct request *q, int64_t version);
+/* RFC 9110 section 13.1.1; 412. */
+int check_if_match(const struct request *q, int64_t version, struct err *e);
 
 /* Directory of a task's log segments. */
 void logs_path(struct registry *r, const char *id, char *out, size_t n);

@@ -115,17 +115,6 @@ static void on_done(void *arg, const struct err *e)
     }
 }
 
-/* RFC 9110 section 13.1.1. */
-static int check_if_match(const struct request *q, const struct task *t, struct err *e)
-{
-    const char *wanted = request_header(q, "If-Match");
-    _cleanup_free_ char *tag = xasprintf("\"%lld\"", (long long)t->version);
-
-    if (!wanted || strcmp(wanted, "*") == 0 || strstr(wanted, tag))
-        return 0;
-    return err_set(e, 412, "precondition_failed", "the task has version %lld by now", (long long)t->version);
-}
-
 void task_patch(struct request *q)
 {
     struct spec s = {0};
@@ -134,7 +123,7 @@ void task_patch(struct request *q)
 
     if (!t)
         return;
-    if (check_if_match(q, t, &e) < 0 || read_patch(q, t, &s, &e) < 0) {
+    if (check_if_match(q, t->version, &e) < 0 || read_patch(q, t, &s, &e) < 0) {
         spec_free(&s);
         reply_problem(q, &e);
         return;

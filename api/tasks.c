@@ -282,6 +282,10 @@ void tasks_delete(struct request *q)
     struct task *t = request_task(q);
     if (!t)
         return;
+    if (check_if_match(q, t->version, &e) < 0) {
+        reply_problem(q, &e);
+        return;
+    }
     if (!task_ended(t) && !force) {
         err_set(&e, 409, "task_running", "the task has not ended; stop it, or delete with force=true");
         reply_problem(q, &e);

@@ -93,6 +93,12 @@ def test_bad_signals(daemon):
     assert daemon.request("DELETE", f"/v1/tasks/{task['id']}?force=true").status == 204
 
 
+def test_a_pointer_to_an_unknown_field_is_escaped(daemon):
+    task = daemon.run("/bin/true")
+    reply = daemon.post(f"/v1/tasks/{task['id']}/signal", {"signal": "HUP", "a/b~": 1})
+    assert reply.json["errors"][0]["pointer"] == "/a~1b~0"  # RFC 6901
+
+
 def test_stop_lets_a_handler_end_the_task(daemon):
     task = daemon.start_task("/bin/sh", "-c", "trap 'exit 5' TERM; echo up; while :; do sleep 0.1; done")
     wait_until(lambda: daemon.get(f"/v1/tasks/{task['id']}/logs").body == b"up\n")
@@ -191,6 +197,24 @@ def test_who_waits_for_the_end_is_told_of_it_when_another_deletes_the_task(daemo
     assert daemon.request("DELETE", f"/v1/tasks/{task['id']}?force=true").status == 204
     creation.join()
     assert replies and replies[0].status == 201 and replies[0].json["exit"]["signal"] == "SIGKILL"
+
+
+def test_a_number_of_seconds_is_a_duration_in_queries_too(daemon):
+    body = {"command": "/bin/sleep", "args": ["60"]}
+    task = daemon.post("/v1/tasks?wait=exited&timeout=1", body).json
+    assert task["state"] == "running"
+    assert daemon.get(f"/v1/tasks/{task['id']}?index={task['version']}&wait=1").json["version"] == task["version"]
+    for bad in ("-1", "1.5", "9" * 10, "", "%2B1"):
+        assert daemon.get(f"/v1/tasks/{task['id']}?index=1&wait={bad}").status == 400, bad
+    assert daemon.request("DELETE", f"/v1/tasks/{task['id']}?force=true").status == 204
+
+
+def test_a_deletion_may_be_conditional(daemon):
+    task = daemon.run("/bin/true")
+    path = f"/v1/tasks/{task['id']}"
+    refused = daemon.request("DELETE", path, headers={"If-Match": '"0"'})
+    assert refused.status == 412 and refused.json["code"] == "precondition_failed"
+    assert daemon.request("DELETE", path, headers={"If-Match": daemon.get(path).headers["ETag"]}).status == 204
 
 
 def test_two_deletions_at_once(daemon):
