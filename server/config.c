@@ -139,6 +139,20 @@ static const struct option *find(const char *block, const char *name)
     return NULL;
 }
 
+/* The only option of that name, when it stands in a block. */
+static const struct option *elsewhere(const char *name)
+{
+    const struct option *found = NULL;
+
+    for (size_t i = 0; i < OPTIONS; i++)
+        if (strcmp(options[i].name, name) == 0) {
+            if (found || !options[i].block[0])
+                return NULL;
+            found = &options[i];
+        }
+    return found;
+}
+
 static bool is_block(const char *path)
 {
     size_t len = strlen(path);
@@ -162,7 +176,10 @@ static int set_tree(struct config *c, const char *block, const struct json *tree
             if (set_tree(c, path, m, e) < 0)
                 return -1;
         } else {
-            return err_set(e, 400, "config", "unknown option %s", path);
+            const struct option *there = elsewhere(json_key(m));
+
+            return err_set(e, 400, "config", "unknown option %s%s%s", path, there ? ": it belongs into the block " : "",
+                           there ? there->block : "");
         }
     }
     return 0;
@@ -191,7 +208,10 @@ static int load_file(struct config *c, const char *file, struct err *e)
     bool is_json = n > 5 && strcmp(file + n - 5, ".json") == 0;
     _cleanup_json_ struct json *tree = is_json ? json_parse(text, len, &inner) : hcl_parse(file, text, len, &inner);
     if (!tree)
-        return err_set(e, 400, "config", "%s%s%s", is_json ? file : "", is_json ? ": " : "", inner.detail);
+        return err_set(e, 400, "config", "%s%s%s%s%s", is_json ? file : "", is_json ? ": " : "", inner.pointer,
+                       inner.pointer[0] ? " " : "", inner.detail);
+    if (json_type(tree) != JSON_OBJECT)
+        return err_set(e, 400, "config", "%s: the file must hold an object", file);
     if (set_tree(c, "", tree, &inner) == 0)
         return 0;
     /* The detail starts with "unknown option a.b.c" or "a.b.c must be" or "c: ...": its last word names the place. */
@@ -230,16 +250,23 @@ static int load_flags(struct config *c, int argc, char **argv, struct err *e)
 
 static int check(struct config *c, struct err *e)
 {
-    const char *absolute[] = {c->state_dir, c->run_dir, c->socket, c->tokens_file, c->cni_config_dir};
-
     if (!c->socket[0]) {
         free(c->socket);
         c->socket = xasprintf("%s/cloister.sock", c->run_dir);
-        absolute[2] = c->socket;
     }
+    const struct {
+        const char *name, *value;
+    } absolute[] = {
+        {"state_dir", c->state_dir},
+        {"run_dir", c->run_dir},
+        {"socket", c->socket},
+        {"tokens_file", c->tokens_file},
+        {"cni_config_dir", c->cni_config_dir},
+    };
     for (size_t i = 0; i < sizeof(absolute) / sizeof(absolute[0]); i++)
-        if (absolute[i][0] != '/' || strlen(absolute[i]) > 180)
-            return err_set(e, 400, "config", "\"%s\" is no absolute path of at most 180 bytes", absolute[i]);
+        if (absolute[i].value[0] != '/' || strlen(absolute[i].value) > 180)
+            return err_set(e, 400, "config", "%s: \"%s\" is no absolute path of at most 180 bytes", absolute[i].name,
+                           absolute[i].value);
     if (!c->cgroup_parent[0] || strchr(c->cgroup_parent, '/') || c->cgroup_parent[0] == '.' ||
         strlen(c->cgroup_parent) > 60)
         return err_set(e, 400, "config", "cgroup_parent \"%s\" is no name", c->cgroup_parent);

@@ -69,8 +69,8 @@ static int set_int(const struct option *o, void *at, const char *text, struct er
     errno = 0;
     long long v = strtoll(text, &end, 10);
     if (errno || end == text || *end || v < o->min || v > o->max)
-        return err_set(e, 400, "config", "%s: \"%s\" is no whole number from %lld to %lld", o->name, text,
-                       (long long)o->min, (long long)o->max);
+        return err_set(e, 400, "config", "%s%s%s: \"%s\" is no whole number from %lld to %lld", o->block,
+                       *o->block ? "." : "", o->name, text, (long long)o->min, (long long)o->max);
     *(int64_t *)at = v;
     return 0;
 }

@@ -313,7 +313,8 @@ int main(int argc, char **argv)
         else
             rest[n++] = argv[i];
     }
-    if (config_load(&d.config, file, n, rest, &e) < 0 || setup_policy(&d.config, &d.policy, &d.socket_gid, &e) < 0) {
+    if (config_load(&d.config, file, n, rest, &e) < 0 || setup_policy(&d.config, &d.policy, &d.socket_gid, &e) < 0 ||
+        setup_check_listen(d.config.listen, &e) < 0) {
         fprintf(stderr, "cloisterd: %s\n", e.detail);
         return 2;
     }

@@ -278,6 +278,27 @@ static int parse_address(const char *text, struct sockaddr_storage *a, socklen_t
     return 0;
 }
 
+/* len 0: none. */
+static int listen_address(const char *listen_on, struct sockaddr_storage *a, socklen_t *len, struct err *e)
+{
+    *len = 0;
+    if (strcmp(listen_on, "none") == 0)
+        return 0;
+    if (parse_address(listen_on, a, len) < 0)
+        return err_set(e, 400, "config", "listen: \"%s\" is no address:port, such as 127.0.0.1:8646", listen_on);
+    if (!setup_is_loopback(a))
+        return err_set(e, 400, "config", "listen: %s is not a loopback address", listen_on);
+    return 0;
+}
+
+int setup_check_listen(const char *listen_on, struct err *e)
+{
+    struct sockaddr_storage a;
+    socklen_t len;
+
+    return listen_address(listen_on, &a, &len, e);
+}
+
 int setup_tcp(const char *listen_on, int *out, struct err *e)
 {
     struct sockaddr_storage a;
@@ -285,12 +306,10 @@ int setup_tcp(const char *listen_on, int *out, struct err *e)
     int one = 1;
 
     *out = -1;
-    if (strcmp(listen_on, "none") == 0)
+    if (listen_address(listen_on, &a, &len, e) < 0)
+        return -1;
+    if (len == 0)
         return 0;
-    if (parse_address(listen_on, &a, &len) < 0)
-        return err_set(e, 400, "config", "listen: \"%s\" is no address:port", listen_on);
-    if (!setup_is_loopback(&a))
-        return err_set(e, 400, "config", "listen: %s is not a loopback address", listen_on);
     _cleanup_close_ int fd = socket(a.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     /* SO_REUSEADDR alone: bind works at once after a crash, and a second daemon still fails (socket(7)). */
     if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one)) < 0 ||

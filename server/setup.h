@@ -26,6 +26,8 @@ bool setup_user_known(const char *name);
 int setup_unix(const char *path, gid_t gid, struct err *e);
 /* "127.0.0.1:8646" or "[::1]:8646"; "none" gives fd -1. Addresses beyond loopback are refused. */
 int setup_tcp(const char *listen_on, int *fd, struct err *e);
+/* Whether setup_tcp could take it; nothing is opened. */
+int setup_check_listen(const char *listen_on, struct err *e);
 /* Of an AF_INET or AF_INET6 address: 127.0.0.0/8 or ::1. */
 bool setup_is_loopback(const struct sockaddr_storage *a);
 

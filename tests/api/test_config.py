@@ -53,6 +53,25 @@ def test_errors_name_file_and_line(tmp_path, text, place):
     assert result.returncode == 2 and f"{file}{place}" in result.stderr, result.stderr
 
 
+@pytest.mark.parametrize("listen", ["0.0.0.0:80", "127.0.0.1", "127.0.0.1:99999", "localhost:80", ""])
+def test_a_check_finds_an_address_that_cannot_be(listen):
+    result = run("--check-config", "--listen", listen)
+    assert result.returncode == 2 and "listen: " in result.stderr, result
+    assert run("--check-config", "--listen", "[::1]:80").returncode == 0
+
+
+@pytest.mark.parametrize("name,text,words", [
+    ("c.json", "[]", "must hold an object"), ("c.json", '{"client":{"max":{"cpu":1,"cpu":2}}}', "/client/max/cpu"),
+    ("c.conf", 'allow_caps = ["chown"]', "the block plugin.exec.config"), ("c.conf", "memory = 5", "unknown option memory\n"),
+    ("c.conf", 'tokens_file = "relative"', "tokens_file"), ("c.conf", "client {\n max {\n  memory = -2\n }\n}", "max.memory"),
+])
+def test_a_fault_is_named(tmp_path, name, text, words):
+    file = tmp_path / name
+    file.write_text(text)
+    result = run("--config", file, "--check-config")
+    assert result.returncode == 2 and words in result.stderr, result.stderr
+
+
 def test_json_file_and_flags(tmp_path):
     file = tmp_path / "cloister.json"
     file.write_text(json.dumps({"listen": "none", "plugin": {"exec": {"config": {"allow_caps": ["kill"]}}}}))
@@ -65,7 +84,7 @@ def test_json_file_and_flags(tmp_path):
 
 def test_listening_beyond_loopback_is_refused(tmp_path):
     result = run("--listen", "0.0.0.0:1", "--state-dir", tmp_path / "s", "--run-dir", tmp_path / "r")
-    assert result.returncode == 1 and "loopback" in result.stderr
+    assert result.returncode == 2 and "loopback" in result.stderr
 
 
 def test_the_manual_page_has_every_option_and_no_fault():
