@@ -3,6 +3,7 @@
 
 #include "api/common.h"
 #include "base/buf.h"
+#include "base/cleanup.h"
 
 static struct json *amounts(int64_t memory_mib, int64_t cores, int64_t cpu_mhz)
 {
@@ -67,8 +68,14 @@ static void on_collected(void *arg, size_t removed)
 
 void gc_post(struct request *q)
 {
-    struct waiting *w = xcalloc(1, sizeof(*w));
+    struct err e = {0};
+    _cleanup_json_ struct json *j = body_object(q, true, &e);
 
+    if (!j || only_fields(j, "", "", &e) < 0) {
+        reply_problem(q, &e);
+        return;
+    }
+    struct waiting *w = xcalloc(1, sizeof(*w));
     *w = (struct waiting){.q = q, .busy = true};
     request_on_end(q, on_end, w);
     registry_gc(request_registry(q), on_collected, w);

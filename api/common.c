@@ -95,6 +95,18 @@ struct json *body_object(const struct request *q, bool optional, struct err *e)
     return j;
 }
 
+int only_fields(const struct json *j, const char *a, const char *b, struct err *e)
+{
+    for (const struct json *m = json_first(j); m; m = json_next(m))
+        if (!*json_key(m) || (strcmp(json_key(m), a) != 0 && strcmp(json_key(m), b) != 0)) {
+            char pointer[RECORD_POINTER];
+
+            record_join(pointer, "", json_key(m));
+            return err_field(e, pointer, "unknown field");
+        }
+    return 0;
+}
+
 void tell_event_seq(struct request *q)
 {
     char text[24];

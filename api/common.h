@@ -21,6 +21,8 @@ int bad_parameter(struct err *e, const char *name, const char *value);
 int bad_header(struct err *e, const char *name, const char *value);
 /* The body as an object; an empty one gives an empty object when `optional`. NULL with e. */
 struct json *body_object(const struct request *q, bool optional, struct err *e);
+/* 422 naming the first member whose name is neither a nor b ("" is none). */
+int only_fields(const struct json *j, const char *a, const char *b, struct err *e);
 /* Sets Cloister-Event-Seq: events after it tell of all changes after this reply's. */
 void tell_event_seq(struct request *q);
 /* Sets ETag and, when If-None-Match names it, replies 304 and returns true. */

@@ -85,18 +85,6 @@ static struct order *order_new(struct request *q, struct task *t)
     return o;
 }
 
-static int only_fields(const struct json *j, const char *a, const char *b, struct err *e)
-{
-    for (const struct json *m = json_first(j); m; m = json_next(m))
-        if (strcmp(json_key(m), a) != 0 && strcmp(json_key(m), b) != 0) {
-            char pointer[RECORD_POINTER];
-
-            record_join(pointer, "", json_key(m));
-            return err_field(e, pointer, "unknown field");
-        }
-    return 0;
-}
-
 static int read_signal(const struct json *j, int *signum, struct err *e)
 {
     int64_t n;

@@ -89,6 +89,13 @@ def test_bad_query(daemon, path):
     assert daemon.get(path).status == 400
 
 
+@pytest.mark.parametrize("body,status", [({"a": 1}, 422), ([], 422), ("x", 400)])
+def test_bad_body_of_gc(daemon, body, status):
+    task = daemon.run("/bin/true")["id"]
+    assert daemon.post("/v1/gc", body).status == status
+    assert daemon.get(f"/v1/tasks/{task}").status == 200
+
+
 @pytest.mark.parametrize("path", ["/v1/tasks?order=%C3%28", "/v1/tasks?%ff=1", "/v1/tasks/%ff%fe", "/v1/attributes/%ff",
                                   "/v1/tasks/" + "a" * 63 + "%e2%82%ac", "/v1/tasks/x%ff/execs/y"])
 def test_a_problem_is_json_whatever_it_quotes(daemon, path):
