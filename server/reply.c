@@ -135,7 +135,7 @@ void reply_problem(struct request *q, const struct err *e)
     json_free(j);
     if (e->status == 401)
         reply_header(q, "WWW-Authenticate", "Bearer");
-    if (e->status == 503)
+    if (e->status == 503 || e->status == 429)
         reply_header(q, "Retry-After", "1");
     if (e->status == 426) {
         reply_header(q, "Upgrade", "websocket");

@@ -1,6 +1,7 @@
 """POST /v1/tasks/{id}/exec and the sessions' resources: what a session is, has, may and leaves."""
 import base64
 import concurrent.futures
+import json
 import os
 import pathlib
 import signal
@@ -9,7 +10,7 @@ import time
 
 import pytest
 
-from conftest import wait_until
+from conftest import UnixConnection, wait_until
 
 # What a session must have in common with its task, from /proc/PID/status.
 SAME = ["Umask", "Uid", "Gid", "Groups", "SigBlk", "SigIgn", "CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb",
@@ -360,3 +361,17 @@ def test_the_tasks_processes_see_no_power(daemon):
     daemon.wait_ended(task["id"])
     assert daemon.get(path).body == b"ready\n[]\n"
     assert pathlib.Path(daemon.binary).read_bytes() == digest
+
+
+def test_more_sessions_than_a_task_may_have_are_told_when_to_come_again(daemon):
+    task = daemon.start_task("/bin/sleep", "1000")["id"]
+    path, body = f"/v1/tasks/{task}/exec", json.dumps({"command": "/bin/sleep", "args": ["1000"]})
+    clients = [UnixConnection(daemon.socket) for _ in range(256)]
+    for client in clients:
+        client.request("POST", path, body)
+    wait_until(lambda: len(daemon.get(f"{path}s").json["items"]) == 256, 30, "256 sessions")
+    refused = daemon.post(path, {"command": "/bin/true"})
+    assert (refused.status, refused.json["code"], refused.headers["Retry-After"]) == (429, "too_many_sessions", "1")
+    for client in clients:
+        client.close()
+    assert daemon.request("DELETE", f"/v1/tasks/{task}?force=true").status == 204
