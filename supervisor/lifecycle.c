@@ -16,7 +16,6 @@ static void passed(struct supervision *s, const char *reason)
 {
     struct err e = {0};
 
-    s->restart_asked = false;
     supervision_stop(s, 0, -1, reason, &e);
     control_broadcast(s);
 }
@@ -187,8 +186,8 @@ void lifecycle_restart(struct supervision *s, int64_t timeout_ms, struct err *e)
         err_set(e, 409, "task_stopping", "the task is being stopped");
         return;
     }
-    s->restart_asked = true;
     supervision_stop(s, 0, timeout_ms, "restarted", e);
+    s->restart_asked = true;
 }
 
 void lifecycle_give_up(struct supervision *s, const char *reason)

@@ -124,8 +124,9 @@ void supervision_stop(struct supervision *s, int signum, int64_t timeout_ms, con
         return;
     }
     signum = signum > 0 ? signum : (int)s->spec.kill_signal;
-    timeout_ms = timeout_ms >= 0 ? timeout_ms : s->spec.kill_timeout_ms;
+    s->restart_asked = false;
     s->status.stopping = 1;
+    timeout_ms = timeout_ms >= 0 ? timeout_ms : s->spec.kill_timeout_ms;
     if (timeout_ms == 0) {
         kill_task(s, reason ? reason : "killed");
     } else if (is_init && !default_is_no_end(signum) && !signal_is_handled(s->status.pid, signum)) {

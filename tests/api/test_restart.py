@@ -99,6 +99,30 @@ def test_an_ended_task_cannot_be_restarted(daemon):
         assert (reply.status, reply.json["code"]) == (409, "task_ended"), verb
 
 
+STUBBORN = "trap '' INT TERM; echo run >> /local/runs; while :; do sleep 0.1; done"
+
+
+def start_stubborn(daemon, start, **spec):
+    task = start(STUBBORN, **spec)
+    wait_until(lambda: daemon.get(f"/v1/tasks/{task['id']}/files/local/runs").status == 200, 10, "its handler")
+    return task
+
+
+def test_a_stop_ends_a_restart_that_waits_for_its_run_to_end(daemon, start):
+    task = start_stubborn(daemon, start, kill_timeout="1h")
+    assert daemon.post(f"/v1/tasks/{task['id']}/restart", {}).status == 202
+    assert daemon.post(f"/v1/tasks/{task['id']}/stop", {"timeout": "100ms"}).status == 202
+    view = wait_state(daemon, task, "exited", "running")
+    assert (view["state"], view["restarts"], view["exit"]["reason"]) == ("exited", 0, "killed after kill_timeout")
+
+
+def test_a_forced_removal_ends_a_restart_too(daemon):
+    task = daemon.start_task("/bin/sh", "-c", STUBBORN, kill_timeout="1h")
+    wait_until(lambda: daemon.get(f"/v1/tasks/{task['id']}/files/local/runs").status == 200, 10, "its handler")
+    assert daemon.post(f"/v1/tasks/{task['id']}/restart", {}).status == 202
+    assert daemon.request("DELETE", f"/v1/tasks/{task['id']}?force=true", timeout=20).status == 204
+
+
 def test_a_stop_is_no_failure(daemon, start):
     task = start("exec sleep 60", restart=QUICK)
     view = daemon.post(f"/v1/tasks/{task['id']}/stop?wait=exited", {"timeout": "0s"}).json
