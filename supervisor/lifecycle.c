@@ -16,7 +16,9 @@ static void passed(struct supervision *s, const char *reason)
 {
     struct err e = {0};
 
-    supervision_stop(s, 0, -1, reason, &e);
+    if (!s->status.stopping || s->restart_asked)
+        s->kill_reason = reason;
+    supervision_stop(s, 0, -1, s->kill_reason, &e); /* of a stop that is under way the reason stays */
     control_broadcast(s);
 }
 

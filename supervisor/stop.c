@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/clock.h"
 #include "base/file.h"
 #include "base/signals.h"
 #include "isolation/descendants.h"
@@ -115,6 +116,18 @@ static void thaw(struct supervision *s)
     s->status.paused = 0;
 }
 
+/* Who does not say how long does not put off the end of a stop that is under way. */
+static int64_t grace(const struct supervision *s, int64_t asked_ms)
+{
+    int64_t left = s->stop_timer ? s->kill_due_ms - clock_mono_ms() : INT64_MAX;
+
+    if (asked_ms >= 0)
+        return asked_ms;
+    if (left < 0)
+        return 0;
+    return left < s->spec.kill_timeout_ms ? left : s->spec.kill_timeout_ms;
+}
+
 void supervision_stop(struct supervision *s, int signum, int64_t timeout_ms, const char *reason, struct err *e)
 {
     bool is_init = s->sandbox.clone_flags & CLONE_NEWPID; /* the task is pid 1 there */
@@ -126,7 +139,7 @@ void supervision_stop(struct supervision *s, int signum, int64_t timeout_ms, con
     signum = signum > 0 ? signum : (int)s->spec.kill_signal;
     s->restart_asked = false;
     s->status.stopping = 1;
-    timeout_ms = timeout_ms >= 0 ? timeout_ms : s->spec.kill_timeout_ms;
+    timeout_ms = grace(s, timeout_ms);
     if (timeout_ms == 0) {
         kill_task(s, reason ? reason : "killed");
     } else if (is_init && !default_is_no_end(signum) && !signal_is_handled(s->status.pid, signum)) {
@@ -138,6 +151,7 @@ void supervision_stop(struct supervision *s, int signum, int64_t timeout_ms, con
         s->kill_reason = reason ? reason : "stopped";
         loop_remove(s->stop_timer);
         s->stop_timer = loop_add_timer(s->loop, timeout_ms, on_kill_timeout, s);
+        s->kill_due_ms = clock_mono_ms() + timeout_ms;
     }
     thaw(s); /* a frozen process gets its signal when it goes on */
 }

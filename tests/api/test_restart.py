@@ -188,6 +188,20 @@ def test_timeout_gives_the_grace_of_the_stop(daemon):
     assert (task["exit"]["code"], task["exit"]["reason"]) == (9, "timeout")
 
 
+def test_timeout_does_not_put_off_the_end_of_a_stop(daemon, start):
+    task = start_stubborn(daemon, start, kill_timeout="1h", timeout="2s")
+    assert daemon.post(f"/v1/tasks/{task['id']}/stop", {"timeout": "4s"}).status == 202
+    view = daemon.wait_ended(task["id"])
+    assert view["exit"]["reason"] == "killed after kill_timeout"
+
+
+def test_a_stop_without_a_timeout_does_not_put_off_an_earlier_end(daemon, start):
+    task = start_stubborn(daemon, start, kill_timeout="1h")
+    for body in ({"timeout": "1s"}, {}):
+        assert daemon.post(f"/v1/tasks/{task['id']}/stop", body).status == 202
+    assert daemon.wait_ended(task["id"])["exit"]["reason"] == "killed after kill_timeout"
+
+
 def test_cpu_timeout_counts_work_alone(daemon):
     assert daemon.sh("sleep 0.6", cpu_timeout="300ms")["exit"]["code"] == 0
     task = daemon.sh("while :; do :; done", cpu_timeout="300ms")
