@@ -103,6 +103,7 @@ static void refuse(const char *id, int server_fd, const char *what)
 
     record_init(&s, id);
     s.state = RUN_FAILED;
+    s.ended_boot_ms = clock_mono_ms();
     err_step(&s.err, "launch", errno, "%s", what);
     message_send(server_fd, &s.head, NULL, 0);
 }

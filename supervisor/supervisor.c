@@ -70,7 +70,6 @@ static void describe_end(struct supervision *s)
     x->signum = WIFSIGNALED(st) ? WTERMSIG(st) : 0;
     x->started_at = s->status.started_at;
     x->finished_at = clock_real_ns();
-    s->status.ended_boot_ms = clock_mono_ms();
     count_output(s);
     cgroup_usage(s->args->cgroups, s->args->id, &x->usage);
     x->oom_killed = x->usage.oom_kills > 0;
@@ -109,6 +108,7 @@ static void finish(void *arg, uint32_t events)
 
 void supervision_finish(struct supervision *s)
 {
+    s->status.ended_boot_ms = clock_mono_ms(); /* also when its last run ended long ago */
     network_teardown(&s->network, &s->spec.network, s->args->policy, s->args->id);
     userns_teardown(&s->userns, s->args->policy);
     finish(s, 0);

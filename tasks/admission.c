@@ -123,9 +123,7 @@ static int start(struct registry *r, struct task *t)
         return 0;
     }
     log_error("task %s: %s", t->id, e.detail);
-    t->state = TASK_FAILED;
-    t->status.state = RUN_FAILED;
-    t->status.err = e;
+    recover_fail(r, t, &e);
     registry_commit(r, t);
     return 0;
 }
@@ -153,13 +151,12 @@ void admission_pump(struct registry *r)
 
 void admission_cancel(struct registry *r, struct task *t)
 {
-    if (recover_rebooted(r, t)) {
+    struct err e = {0};
+
+    err_set(&e, 409, "canceled", "it was stopped before it was started");
+    if (recover_rebooted(r, t))
         recover_lose(r, t, REBOOT_REASON "; stopped before it was started again");
-        registry_commit(r, t);
-        return;
-    }
-    t->state = TASK_FAILED;
-    t->status.state = RUN_FAILED;
-    err_set(&t->status.err, 409, "canceled", "it was stopped before it was started");
+    else
+        recover_fail(r, t, &e);
     registry_commit(r, t);
 }

@@ -126,16 +126,28 @@ bool recover_rebooted(const struct registry *r, const struct task *t)
     return t->status.boot_id[0] && strcmp(t->status.boot_id, r->boot_id) != 0;
 }
 
+static void end_now(const struct registry *r, struct task *t, enum task_state state)
+{
+    t->state = state;
+    t->status.ended_boot_ms = clock_mono_ms();
+    memcpy(t->status.boot_id, r->boot_id, sizeof(t->status.boot_id));
+}
+
+void recover_fail(struct registry *r, struct task *t, const struct err *e)
+{
+    end_now(r, t, TASK_FAILED);
+    t->status.state = RUN_FAILED;
+    t->status.err = *e;
+}
+
 void recover_lose(struct registry *r, struct task *t, const char *reason)
 {
     struct exit_info *x = &t->status.exit;
 
-    t->state = TASK_LOST;
+    end_now(r, t, TASK_LOST);
     t->status.waits_for[0] = '\0';
     *x = (struct exit_info){.code = -1, .started_at = t->status.started_at, .finished_at = clock_real_ns()};
     snprintf(x->reason, sizeof(x->reason), "%s", reason);
-    t->status.ended_boot_ms = clock_mono_ms();
-    memcpy(t->status.boot_id, r->boot_id, sizeof(t->status.boot_id));
 }
 
 /* Who is to be restarted waits for room as new tasks do. The boot id of before stays: it tells that it has run. */
@@ -174,10 +186,11 @@ void recover_cleaned(struct registry *r, struct task *t, const struct err *e)
     } else if (rc == 0 || t->state != TASK_STARTING || t->status.started_at > 0 || damaged) {
         recover_lose(r, t, "its supervisor died; the outcome is unknown");
     } else {
-        t->state = TASK_FAILED;
-        t->status.state = RUN_FAILED;
-        err_set(&t->status.err, 500, "launch_cut_short", "the launch was cut short: no supervisor recorded the task");
-        snprintf(t->status.err.step, sizeof(t->status.err.step), "launch");
+        struct err cut = {0};
+
+        err_set(&cut, 500, "launch_cut_short", "the launch was cut short: no supervisor recorded the task");
+        snprintf(cut.step, sizeof(cut.step), "launch");
+        recover_fail(r, t, &cut);
     }
     registry_commit(r, t);
 }

@@ -183,6 +183,8 @@ void recover_link(struct registry *r, struct task *t);
 void recover_socket(struct registry *r, const struct task *t);
 /* Whether t has run, or was about to, in an earlier boot of the host, and not in this one. */
 bool recover_rebooted(const struct registry *r, const struct task *t);
+/* t never ran, and never will: it has failed, for the reason e; to be committed by the caller. */
+void recover_fail(struct registry *r, struct task *t, const struct err *e);
 /* How t ended is not known. It is lost, for this reason; to be committed by the caller. */
 void recover_lose(struct registry *r, struct task *t, const char *reason);
 /* The launcher's answer to CLEAN_TASK. */

@@ -178,6 +178,28 @@ def test_ttl_counts_while_the_daemon_is_down(own_daemon):
     wait_until(lambda: d.rows() == [kept["id"]], 5, "the removal of the first")
 
 
+def test_ttl_counts_from_the_end_of_a_task_that_waited_for_its_restart(own_daemon):
+    d = own_daemon
+    task = d.start_task("/bin/sh", "-c", "exit 3", restart={"attempts": 1, "delay": "1h"}, ttl="3s")
+    wait_until(lambda: d.task(task["id"])["state"] == "restarting", 10, "the wait for its restart")
+    time.sleep(3.5)
+    assert d.post(f"/v1/tasks/{task['id']}/stop?wait=exited", {}).json["state"] == "exited"
+    time.sleep(0.5)
+    assert d.task(task["id"])["state"] == "exited"
+    wait_until(lambda: d.get(f"/v1/tasks/{task['id']}").status == 404, 20, "its removal")
+
+
+def test_ttl_counts_from_the_end_of_a_task_that_waited_for_room(make_daemon):
+    d = make_daemon("--max-tasks", "1")
+    create(d)
+    waiting = create_pending(d, "waits", ttl="3s")
+    time.sleep(3.5)
+    assert d.post(f"/v1/tasks/{waiting}/stop?wait=exited", {}).json["state"] == "failed"
+    time.sleep(0.5)
+    assert d.task(waiting)["state"] == "failed"
+    wait_until(lambda: d.get(f"/v1/tasks/{waiting}").status == 404, 20, "its removal")
+
+
 def test_a_ttl_can_be_changed_after_the_end(own_daemon):
     d = own_daemon
     task = d.run("/bin/true", ttl="1h")
