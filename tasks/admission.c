@@ -70,6 +70,25 @@ static int fits(const struct registry *r, const struct spec *s, struct err *e)
     return 0;
 }
 
+int admission_change(const struct registry *r, const struct task *t, const struct spec *s, struct err *e)
+{
+    const struct registry_limits *l = &r->config.limits;
+    int64_t more = s->resources.memory - t->spec.resources.memory;
+    struct capacity used;
+
+    if (task_ended(t) || more <= 0) /* no other field that takes room can change */
+        return 0;
+    if (admission_check(r, s, e) < 0)
+        return -1;
+    registry_allocated(r, &used);
+    int64_t left = l->memory_mib - l->memory_reserved_mib - used.memory_mib;
+    if (!task_live(t) || more <= left)
+        return 0;
+    err_set(e, 503, "no_capacity", "there is room for %lld MiB of memory more", (long long)(left > 0 ? left : 0));
+    snprintf(e->pointer, sizeof(e->pointer), "/resources/memory");
+    return -1;
+}
+
 /* The oldest of the highest priority. */
 static struct task *next_pending(const struct registry *r)
 {

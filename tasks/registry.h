@@ -66,7 +66,8 @@ void registry_restart(struct registry *r, struct task *t, int64_t timeout_ms, re
 /* Freezes or thaws the task; done when it is. */
 void registry_pause(struct registry *r, struct task *t, bool paused, registry_done done, void *arg);
 /* Takes over *s (moved) as the task's spec: stored first, then applied by its supervisor when it lives. When that fails
- * the old one is stored again. 409 while another change is under way. */
+ * the old one is stored again. 409 while another change is under way; 422 and 503 as for a new task when it needs more
+ * than the host has, or has room for. */
 void registry_update(struct registry *r, struct task *t, struct spec *s, registry_done done, void *arg);
 /* Removes an ended task and its files; *t is freed before done runs. 409 when it has not ended. */
 void registry_remove(struct registry *r, struct task *t, registry_done done, void *arg);

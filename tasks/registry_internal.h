@@ -109,6 +109,8 @@ void removal_fail_all(struct registry *r, const struct err *e);
 int admission_check(const struct registry *r, const struct spec *s, struct err *e);
 /* The state in which a new task begins: starting or pending; -1 with e (as admission_check; 503: not now). */
 int admission_decide(const struct registry *r, const struct spec *s, enum task_state *state, struct err *e);
+/* Whether t may have s instead of its spec: 422 as admission_check, 503 when it lives and there is no room for more. */
+int admission_change(const struct registry *r, const struct task *t, const struct spec *s, struct err *e);
 /* Room may have come free: starts who waits, in the loop's next turn. */
 void admission_pump(struct registry *r);
 /* A pending task will never start. */

@@ -43,7 +43,6 @@ static void commit(struct registry *r, struct task *t)
     json_set_int(data, "version", t->version + 1); /* which registry_commit gives it */
     events_emit(r, EVENT_TASK_UPDATED, t, data);
     registry_commit(r, t);
-    admission_pump(r); /* it may fit now, or leave room */
     registry_settle(r);
 }
 
@@ -58,6 +57,7 @@ static void on_applied(void *arg, const struct err *e)
             take_back(u->registry, t, &u->before);
         else
             commit(u->registry, t);
+        admission_pump(u->registry); /* it may fit now, or leave room */
     }
     u->done(u->arg, e);
     spec_free(&u->before);
@@ -85,7 +85,7 @@ void registry_update(struct registry *r, struct task *t, struct spec *s, registr
 
     if (t->updating)
         err_set(&e, 409, "update_in_progress", "another change of this task is being applied");
-    else if (s->resources.memory <= t->spec.resources.memory || admission_check(r, s, &e) == 0)
+    else if (admission_change(r, t, s, &e) == 0)
         store_spec(r, t, s, &e);
     if (e.status) {
         spec_free(s);

@@ -112,6 +112,36 @@ def create_pending(d, name, **spec):
     return reply.json["id"]
 
 
+def change_memory(d, task, mib):
+    return d.request("PATCH", f"/v1/tasks/{task}", {"resources": {"memory": mib}})
+
+
+def test_room_that_a_change_frees_goes_to_who_waits(make_daemon):
+    d = make_daemon("--memory-total-mb", "100")
+    first = create(d, resources={"memory": 80}).json["id"]
+    waiting = create_pending(d, "waits", resources={"memory": 60})
+    assert change_memory(d, first, 40).status == 200
+    wait_until(lambda: d.task(waiting)["state"] == "running", 10, "its start")
+    other = create_pending(d, "needs-less", resources={"memory": 60})
+    assert change_memory(d, other, None).status == 200
+    wait_until(lambda: d.task(other)["state"] == "running", 10, "its start")
+
+
+def test_a_change_takes_no_room_that_others_have(make_daemon):
+    d = make_daemon("--memory-total-mb", "100")
+    first = create(d, resources={"memory": 40}).json["id"]
+    create(d, resources={"memory": 40})
+    reply = change_memory(d, first, 61)
+    assert (reply.status, reply.json["code"], reply.json["errors"][0]["pointer"]) == \
+        (503, "no_capacity", "/resources/memory")
+    assert d.task(first)["spec"]["resources"]["memory"] == 40 and d.get("/v1/node").json["free"]["memory"] == 20
+    assert change_memory(d, first, 60).status == 200
+    waiting = create_pending(d, "waits", resources={"memory": 30})
+    reply = change_memory(d, waiting, 101)  # it would wait for ever, and others behind it
+    assert (reply.status, reply.json["errors"][0]["pointer"]) == (422, "/resources/memory")
+    assert change_memory(d, waiting, 90).status == 200
+
+
 def test_who_waits_survives_a_restart_of_the_daemon(make_daemon):
     d = make_daemon("--max-tasks", "1")
     first = create(d).json
