@@ -22,7 +22,7 @@
 #include "isolation/seccomp.h"
 #include "server/setup_roots.h"
 
-enum { FALLBACK_ID = 64646, BACKLOG = 1024 };
+enum { FALLBACK_ID = 64646, BACKLOG = 1024, RELEASE_MS = 3000, STEP_MS = 20 };
 
 static bool all_digits(const char *s)
 {
@@ -212,6 +212,17 @@ void setup_policy_free(struct policy *p)
     *p = (struct policy){0};
 }
 
+/* What the server of a launcher held that was killed a moment ago: it dies too (PR_SET_PDEATHSIG), but not before the
+ * disk has answered what it waits for. False when that took too long. */
+static bool wait_for_release(int *waited_ms)
+{
+    if (*waited_ms >= RELEASE_MS)
+        return false;
+    usleep(STEP_MS * 1000);
+    *waited_ms += STEP_MS;
+    return true;
+}
+
 static bool answers(const struct sockaddr_un *a)
 {
     _cleanup_close_ int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
@@ -231,8 +242,9 @@ int setup_unix(const char *path, gid_t gid, struct err *e)
     *strrchr(dir, '/') = '\0';
     if (*dir && file_mkdirs(dir, 0755) < 0)
         return err_set(e, 400, "config", "socket: cannot make %s: %s", dir, strerror(errno));
-    if (answers(&a))
-        return err_set(e, 400, "config", "socket: another daemon serves %s", path);
+    for (int waited_ms = 0; answers(&a);)
+        if (!wait_for_release(&waited_ms))
+            return err_set(e, 400, "config", "socket: another daemon serves %s", path);
     unlink(path);
     if (fd < 0 || bind(fd, (struct sockaddr *)&a, sizeof(a)) < 0 || chown(path, geteuid(), gid) < 0 ||
         chmod(path, gid == SETUP_NO_GROUP ? 0600 : 0660) < 0 || listen(fd, BACKLOG) < 0)
@@ -312,8 +324,11 @@ int setup_tcp(const char *listen_on, int *out, struct err *e)
         return 0;
     _cleanup_close_ int fd = socket(a.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     /* SO_REUSEADDR alone: bind works at once after a crash, and a second daemon still fails (socket(7)). */
-    if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one)) < 0 ||
-        bind(fd, (struct sockaddr *)&a, len) < 0 || listen(fd, BACKLOG) < 0)
+    int rc = fd < 0 ? -1 : setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
+    for (int waited_ms = 0; rc == 0 && (rc = bind(fd, (struct sockaddr *)&a, len)) < 0 && errno == EADDRINUSE;)
+        if (wait_for_release(&waited_ms))
+            rc = 0;
+    if (rc < 0 || listen(fd, BACKLOG) < 0)
         return err_set(e, 400, "config", "listen: cannot listen on %s: %s", listen_on, strerror(errno));
     *out = take_fd(&fd);
     return 0;

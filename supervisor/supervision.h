@@ -91,9 +91,9 @@ int supervision_watch(struct supervision *s);
 void supervision_finish(struct supervision *s);
 
 /* stop.c */
-/* Sends the stop signal (0: the spec's), then kills after timeout_ms (-1: the spec's, but no later than a stop that is under
- * way). No other run follows, also when this one is being ended to start the next. reason is static text for the exit;
- * NULL: what the stop itself has come to. */
+/* Sends the stop signal (0: the spec's), then kills after timeout_ms (-1: the spec's, but no later than a stop that is
+ * under way). No other run follows, also when this one is being ended to start the next. reason is static text for the
+ * exit; NULL: what the stop itself has come to. */
 void supervision_stop(struct supervision *s, int signum, int64_t timeout_ms, const char *reason, struct err *e);
 /* The run has ended: no timer of its stop is left. */
 void stop_ended(struct supervision *s);

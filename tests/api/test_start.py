@@ -2,12 +2,14 @@
 import os
 import pathlib
 import pwd
+import socket
 import subprocess
 import tempfile
+import threading
 
 import pytest
 
-from conftest import BINARY, Daemon
+from conftest import BINARY, Daemon, wait_until
 
 USER = pwd.getpwnam("games")  # an ordinary account of every Debian
 AS_USER = ["setpriv", f"--reuid={USER.pw_uid}", f"--regid={USER.pw_gid}", "--clear-groups"]
@@ -139,3 +141,41 @@ def test_no_pivot_root_isolates_as_well():
 def test_the_server_is_never_root():
     run = subprocess.run([BINARY, "--server-user", "root", "--check-config"], check=False, capture_output=True, text=True)
     assert run.returncode == 2 and "server_user must not be root" in run.stderr
+
+
+@pytest.mark.parametrize("kind", ["unix", "tcp"])
+def test_a_server_that_is_still_on_its_way_out_is_waited_for(own_daemon, kind):
+    """As that of a launcher that was killed, while the disk lets it wait."""
+    d = own_daemon
+    d.process.kill()
+    d.process.wait()
+    held = socket.socket(socket.AF_UNIX if kind == "unix" else socket.AF_INET)
+    if kind == "unix":
+        pathlib.Path(d.socket).unlink(missing_ok=True)
+        held.bind(d.socket)
+    else:
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        wait_until(lambda: bound(held, d.port), what="the old server's end")
+    held.listen()
+    threading.Timer(0.7, held.close).start()
+    d.start()
+    assert d.run("/bin/true")["exit"]["code"] == 0
+
+
+def bound(s, port):
+    try:
+        s.bind(("127.0.0.1", port))
+    except OSError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("flag", ["--socket", "--listen"])
+def test_a_second_daemon_is_refused(own_daemon, tmp_path, flag):
+    place = own_daemon.socket if flag == "--socket" else f"127.0.0.1:{own_daemon.port}"
+    flags = {"--socket": str(tmp_path / "s"), "--listen": "none", flag: place}
+    end = subprocess.run([BINARY, "--state-dir", tmp_path / "state", "--run-dir", tmp_path / "run", "--cgroup-parent",
+                          own_daemon.parent, *[text for pair in flags.items() for text in pair]], capture_output=True,
+                         text=True, timeout=30, check=False)
+    assert end.returncode == 1 and place in end.stderr, end.stderr
+    assert own_daemon.get("/readyz").status == 200
