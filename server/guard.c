@@ -76,5 +76,5 @@ int guard_content_type(const char *type, bool is_unix, struct err *e)
     /* What plain `curl -d` sends. On TCP it stays refused: a web page may send it across origins without asking. */
     if (is_unix && n == 33 && strncasecmp(type, "application/x-www-form-urlencoded", n) == 0)
         return 0;
-    return err_set(e, 415, "unsupported_media_type", "the body must be application/json");
+    return err_set(e, 415, "unsupported_media_type", "the body must be JSON, and Content-Type say application/json");
 }
