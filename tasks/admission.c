@@ -147,6 +147,27 @@ static int start(struct registry *r, struct task *t)
     return 0;
 }
 
+/* t, pending, is not started any more: lost when it ran before a reboot, else failed. */
+static void give_up(struct registry *r, struct task *t, const char *lost, const struct err *failed)
+{
+    if (recover_rebooted(r, t))
+        recover_lose(r, t, lost);
+    else
+        recover_fail(r, t, failed);
+    registry_commit(r, t);
+}
+
+/* Who waits may have been let in by another configuration, or on another host: nobody waits behind him for ever. */
+static void refuse_impossible(struct registry *r)
+{
+    for (struct task *t = r->first; t; t = t->next) {
+        struct err e = {0};
+
+        if (t->state == TASK_PENDING && !t->deleting && admission_check(r, &t->spec, &e) < 0)
+            give_up(r, t, REBOOT_REASON "; this host cannot hold it any more", &e);
+    }
+}
+
 static void on_pump(void *arg, uint32_t events)
 {
     struct registry *r = arg;
@@ -155,6 +176,7 @@ static void on_pump(void *arg, uint32_t events)
     (void)events;
     r->pump = NULL;
     registry_settle(r); /* a new task that cannot be stored is gone before it could be started */
+    refuse_impossible(r);
     for (struct task *t; !r->shutting_down && (t = next_pending(r)) && fits(r, &t->spec, &e) == 0;)
         if (start(r, t) < 0) {
             r->pump = loop_add_timer(r->config.loop, RETRY_MS, on_pump, r);
@@ -173,9 +195,5 @@ void admission_cancel(struct registry *r, struct task *t)
     struct err e = {0};
 
     err_set(&e, 409, "canceled", "it was stopped before it was started");
-    if (recover_rebooted(r, t))
-        recover_lose(r, t, REBOOT_REASON "; stopped before it was started again");
-    else
-        recover_fail(r, t, &e);
-    registry_commit(r, t);
+    give_up(r, t, REBOOT_REASON "; stopped before it was started again", &e);
 }

@@ -154,6 +154,22 @@ def test_who_waits_survives_a_restart_of_the_daemon(make_daemon):
     wait_until(lambda: d.task(waiting)["state"] == "running", 10, "its start")
 
 
+def test_who_could_never_start_any_more_does_not_hold_others_up(make_daemon):
+    d = make_daemon("--memory-total-mb", "100")
+    first = create(d, resources={"memory": 50}).json["id"]
+    big = create_pending(d, "big", resources={"memory": 80})
+    small = create_pending(d, "small", resources={"memory": 20})
+    d.process.kill()
+    d.process.wait()
+    d.flags = ("--memory-total-mb", "70")
+    d.start()
+    task = d.wait_ended(big)
+    assert task["state"] == "failed"
+    assert "70 MiB" in task["error"]["detail"], task
+    wait_until(lambda: d.task(small)["state"] == "running", 10, "the start of who waited behind it")
+    assert d.task(first)["state"] == "running"
+
+
 def test_a_pending_task_can_be_stopped_and_removed(make_daemon):
     d = make_daemon("--max-tasks", "1")
     create(d)
