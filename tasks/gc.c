@@ -90,7 +90,7 @@ static struct task *pick(struct registry *r, int64_t *due)
 static bool collecting(const struct registry *r)
 {
     for (const struct task *t = r->first; t; t = t->next)
-        if (t->collect)
+        if (t->collect && !t->deleting) /* else somebody else removes it */
             return true;
     return false;
 }

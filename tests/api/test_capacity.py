@@ -306,6 +306,18 @@ def test_collect_now_removes_all_that_ended_and_counts(own_daemon):
     assert d.post("/v1/gc", {}).json == {"removed": 0}
 
 
+def test_a_collection_answers_although_somebody_else_removes_what_it_was_to_remove(make_daemon):
+    d = make_daemon("--gc-parallel-destroys", "1")
+    for _ in range(15):
+        d.run("/bin/true")
+    large = d.sh("mkdir /local/d; cd /local/d; for i in $(seq 20000); do : > $i; done")["id"]
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        collection = pool.submit(d.post, "/v1/gc", {}, timeout=20)  # the next look is in a minute
+        wait_until(lambda: len(d.directories()) < 16, 10, "the first removal")
+        assert d.request("DELETE", f"/v1/tasks/{large}").status == 204
+        assert collection.result().status == 200
+
+
 def test_collection_and_deletion_do_not_trip_over_each_other(own_daemon):
     d = own_daemon
     ids = [d.run("/bin/true")["id"] for _ in range(10)]
