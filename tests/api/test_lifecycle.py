@@ -188,17 +188,6 @@ def test_retries_of_a_start_that_fails_are_all_told_why(daemon):
     assert [(r.status, r.json["errors"][0]["pointer"]) for r in replies] == [(422, "/command")] * 8
 
 
-def test_who_waits_for_the_end_is_told_of_it_when_another_deletes_the_task(daemon):
-    name, replies = "deleted-meanwhile", []
-    body = {"command": "/bin/sleep", "args": ["100"], "name": name}
-    creation = threading.Thread(target=lambda: replies.append(daemon.post("/v1/tasks?wait=exited", body, timeout=20)))
-    creation.start()
-    task = wait_until(lambda: daemon.get(f"/v1/tasks?name={name}&state=running").json["items"])[0]
-    assert daemon.request("DELETE", f"/v1/tasks/{task['id']}?force=true").status == 204
-    creation.join()
-    assert replies and replies[0].status == 201 and replies[0].json["exit"]["signal"] == "SIGKILL"
-
-
 def test_a_number_of_seconds_is_a_duration_in_queries_too(daemon):
     body = {"command": "/bin/sleep", "args": ["60"]}
     task = daemon.post("/v1/tasks?wait=exited&timeout=1", body).json
