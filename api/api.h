@@ -10,8 +10,10 @@ struct api {
     struct registry *registry;
     struct logwatch *logwatch; /* tells who follows a log that it has grown */
     struct json *config;       /* for GET /v1/config */
-    const char *openapi;       /* text of openapi.yaml, embedded */
-    size_t openapi_len;
+    struct embedded {
+        const char *text;
+        size_t len;
+    } openapi_yaml, openapi_json; /* the contract */
     const char *version;
     int64_t started_at;        /* ns */
     int64_t metrics_tasks_max; /* how many tasks GET /metrics tells one by one */
@@ -56,6 +58,7 @@ void health_live(struct request *q);
 void health_ready(struct request *q);
 void metrics_get(struct request *q);
 void openapi_yaml(struct request *q);
+void openapi_json(struct request *q);
 
 struct json *task_view(const struct task *t); /* api/views.c: task to JSON */
 

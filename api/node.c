@@ -155,12 +155,22 @@ void health_ready(struct request *q)
     reply_json(q, 200, j);
 }
 
-void openapi_yaml(struct request *q)
+static void reply_embedded(struct request *q, const char *type, const struct embedded *v)
 {
     struct buf b = {0};
     size_t len;
 
-    buf_append(&b, api_of(q)->openapi, api_of(q)->openapi_len);
+    buf_append(&b, v->text, v->len);
     char *text = buf_take(&b, &len);
-    reply_data(q, 200, "application/yaml", text, len);
+    reply_data(q, 200, type, text, len);
+}
+
+void openapi_yaml(struct request *q)
+{
+    reply_embedded(q, "application/yaml", &api_of(q)->openapi_yaml);
+}
+
+void openapi_json(struct request *q)
+{
+    reply_embedded(q, "application/json", &api_of(q)->openapi_json);
 }

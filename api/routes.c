@@ -41,5 +41,6 @@ const struct route api_routes[] = {
     {"GET", "/readyz", health_ready, ROLE_MONITOR, "", false},
     {"GET", "/metrics", metrics_get, ROLE_MONITOR, "", false},
     {"GET", "/openapi.yaml", openapi_yaml, ROLE_MONITOR, "", false},
+    {"GET", "/openapi.json", openapi_json, ROLE_MONITOR, "", false},
     {0},
 };

@@ -27,8 +27,8 @@
 
 enum { HEADER_MS = 10000, BODY_MS = 30000, IDLE_MS = 60000, ALIVE_MS = 10000 };
 
-extern const char openapi_text[]; /* openapi.yaml, embedded by the build */
-extern const char openapi_text_end[];
+extern const char openapi_yaml_text[], openapi_yaml_end[]; /* openapi.yaml, embedded by the build */
+extern const char openapi_json_text[], openapi_json_end[]; /* the same as JSON */
 
 struct daemon { /* what both processes know since before the fork */
     struct config config;
@@ -108,8 +108,8 @@ static int serve(struct daemon *d, struct loop *loop, struct service *service)
         .registry = service->registry,
         .logwatch = logwatch_new(loop),
         .config = config_json(&d->config),
-        .openapi = openapi_text,
-        .openapi_len = (size_t)(openapi_text_end - openapi_text),
+        .openapi_yaml = {openapi_yaml_text, (size_t)(openapi_yaml_end - openapi_yaml_text)},
+        .openapi_json = {openapi_json_text, (size_t)(openapi_json_end - openapi_json_text)},
         .version = CLOISTER_VERSION,
         .started_at = clock_real_ns(),
         .metrics_tasks_max = d->config.metrics_tasks_max,

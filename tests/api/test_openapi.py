@@ -57,6 +57,8 @@ def fields(schema, prefix=""):
 
 def test_the_contract_is_served_and_has_the_routes(daemon):
     assert daemon.get("/openapi.yaml").body == (ROOT / "openapi.yaml").read_bytes()
+    reply = daemon.get("/openapi.json")
+    assert reply.headers["Content-Type"] == "application/json" and reply.json == CONTRACT
     for path, item in CONTRACT["paths"].items():
         allow = daemon.request("OPTIONS", concrete(path)).headers["Allow"].split(", ")
         assert set(allow) - {"HEAD", "OPTIONS"} == {m.upper() for m in item if m in METHODS}, path
