@@ -155,6 +155,37 @@ static void enable_v2(struct cgroup_host *h)
     }
 }
 
+static bool there(const char *mount, const char *parent, const char *part)
+{
+    char dir[CG_PATH];
+    snprintf(dir, sizeof(dir), "%s/%s/%s", mount, parent, part);
+    return access(dir, F_OK) == 0;
+}
+
+static bool parents_there(const struct cgroup_host *h)
+{
+    const char *mounts[CG_TREES];
+    const char *parted[] = {h->v2_mount, h->ctl[CG_CPUSET].mount};
+    size_t n = cg_trees(h, mounts);
+    for (size_t i = 0; i < n; i++)
+        if (!there(mounts[i], h->parent, ""))
+            return false;
+    for (size_t i = 0; i < sizeof(parted) / sizeof(parted[0]); i++)
+        if (parted[i][0] && !(there(parted[i], h->parent, CG_SHARE) && there(parted[i], h->parent, CG_RESERVE)))
+            return false;
+    return true;
+}
+
+void cgroup_host_restore(const struct cgroup_host *h)
+{
+    struct cgroup_host copy = *h;
+    struct err ignored = {0};
+    if (parents_there(h) || make_parents(&copy, &ignored) < 0)
+        return;
+    enable_v2(&copy);
+    cg_cpuset_init(&copy);
+}
+
 int cgroup_host_init(struct cgroup_host *h, const char *parent, struct err *e)
 {
     *h = (struct cgroup_host){.mode = "none"};

@@ -69,6 +69,9 @@ struct cgroup_stat {
 const char *cgroup_controller_name(enum cgroup_controller c); /* "cpu", ... */
 /* Once, in the launcher: finds hierarchies and makes the parent group in each. mode "none" is success. */
 int cgroup_host_init(struct cgroup_host *h, const char *parent, struct err *e);
+/* Makes parent groups again that somebody else has removed, as clean-up jobs do with empty ones. What is missing still
+ * is told by the start that needs it. */
+void cgroup_host_restore(const struct cgroup_host *h);
 /* 422 with the pointer of the first limit in r that this host cannot enforce: its controller or its file is missing, or
  * its device. */
 int cgroup_check(const struct cgroup_host *h, const struct resources *r, struct err *e);

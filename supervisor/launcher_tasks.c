@@ -119,6 +119,7 @@ void launch_task(struct launcher *l, const char *id, bool again, int spec_fd, in
         refuse(id, server_fd, "cannot make the supervisor's socket");
         return;
     }
+    cgroup_host_restore(&l->cgroups);
     pid_t pid = fork();
     if (pid < 0)
         refuse(id, server_fd, "cannot fork a supervisor");

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from conftest import CGROUP_ROOT, Daemon, wait_until
+from conftest import CGROUP_ROOT, PARTS, Daemon, wait_until
 
 CORES = os.cpu_count()
 V2 = (CGROUP_ROOT / "cgroup.controllers").exists()
@@ -254,3 +254,14 @@ def test_no_group_is_left_by_a_start_that_fails_late(daemon):
     daemon.assert_as_before(before)
     share = [p for top in daemon.parents() for p in top.glob("reserve/cpuset.cpus")]
     assert all(p.read_text().strip() == "" for p in share)
+
+
+def test_parent_groups_that_somebody_has_removed_are_made_again(own_daemon):
+    """As clean-up jobs do with empty groups."""
+    d = own_daemon
+    groups = [g for top in d.parents() for g in (*(top / part for part in PARTS), top) if g.exists()]
+    for group in groups:
+        group.rmdir()
+    task = d.run("/bin/true", resources={"memory": 64, "pids": 10, "cpu": 100})
+    assert task["exit"]["code"] == 0
+    assert all(group.exists() for group in groups)
