@@ -187,9 +187,9 @@ int capture_open(struct capture *c, struct err *e)
 static void mark(struct capture *c)
 {
     struct capture_order *o = c->order;
-    int64_t now = clock_real_ns();
+    int64_t now = clock_real_ns(), mono = clock_mono_ns();
 
-    if (o->stream == c && c->index_len > 0 && now - c->newest.time < COALESCE_NS)
+    if (o->stream == c && c->index_len > 0 && mono - c->marked_ns < COALESCE_NS)
         return;
     struct segment_mark m = {c->cursor, now > o->last ? now : o->last + 1};
     o->stream = c;
@@ -197,6 +197,7 @@ static void mark(struct capture *c)
         return;
     c->index_len += sizeof(m);
     c->newest = m;
+    c->marked_ns = mono;
     o->last = m.time;
 }
 

@@ -33,6 +33,7 @@ struct capture {
     int index_fd; /* open when file_fd is, else anything */
     uint64_t index_len;
     struct segment_mark newest; /* of this process, in this segment; time 0: none */
+    int64_t marked_ns;          /* when it was made, by a clock that cannot be set */
     int64_t retry_ms;           /* CLOCK_BOOTTIME: after a failure nothing is tried before */
     bool fresh;                 /* the segment has no byte yet, and those before it are all still there */
     bool losing;                /* the last bytes are lost, and no segment begins behind them */

@@ -1,4 +1,5 @@
 """The wall clock jumps: what was to happen in so many seconds happens then, also when the daemon is started again."""
+import json
 import os
 import pathlib
 import shutil
@@ -72,6 +73,17 @@ def test_timers_do_not_hear_of_it(timed, jump, restarted):
     assert d.wait_ended(stopped["id"], 20)["exit"]["signal"] == "SIGKILL"
     wait_until(lambda: ended["id"] not in d.rows(), 20, "the removal of what was to be kept for so long")
     assert time.monotonic() - began < 4 * SECONDS
+
+
+def test_output_has_times_of_its_own_after_a_jump_back(timed):
+    clock, d = timed
+    task = d.start_task("/bin/sh", "-c", "i=0; while [ $i -lt 20 ]; do echo $i; i=$((i + 1)); sleep 0.1; done")
+    time.sleep(0.5)
+    clock.set(-DAY)
+    d.wait_ended(task["id"])
+    lines = d.get(f"/v1/tasks/{task['id']}/logs?format=ndjson").body.splitlines()
+    times = [json.loads(line)["time"] for line in lines]
+    assert len(times) == 20 and times == sorted(set(times))
 
 
 def test_the_clock_of_the_daemon_is_the_one_that_jumps(timed):
