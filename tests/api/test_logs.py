@@ -351,7 +351,7 @@ def test_bad_parameters(logs, hello, query, status, code):
 def test_what_nobody_can_have(logs, hello):
     assert logs.get(path(hello), headers={"Accept": "image/png"}).status == 406
     bad = logs.get(path(hello, "?format=sse"), headers={"Last-Event-ID": "x"})
-    assert bad.status == 400 and bad.json["code"] == "invalid_parameter"
+    assert bad.status == 400 and bad.json["code"] == "invalid_header"
 
 
 def test_a_cursor_beyond_the_end(logs, hello):
