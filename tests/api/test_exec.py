@@ -369,7 +369,7 @@ def test_more_sessions_than_a_task_may_have_are_told_when_to_come_again(daemon):
     clients = [UnixConnection(daemon.socket) for _ in range(256)]
     for client in clients:
         client.request("POST", path, body)
-    wait_until(lambda: len(daemon.get(f"{path}s").json["items"]) == 256, 30, "256 sessions")
+    wait_until(lambda: len(daemon.get(f"{path}s").json["items"]) == 256, 120, "256 sessions")
     refused = daemon.post(path, {"command": "/bin/true"})
     assert (refused.status, refused.json["code"], refused.headers["Retry-After"]) == (429, "too_many_sessions", "1")
     for client in clients:
