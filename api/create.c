@@ -96,12 +96,12 @@ static void on_change(void *arg, struct task *t)
 static void on_timeout(void *arg, uint32_t events)
 {
     struct creation *c = arg;
-    struct task *t = registry_find(c->registry, c->id);
 
     (void)events;
     c->timer = NULL;
     stop_waiting(c);
     registry_settle(c->registry);
+    struct task *t = registry_find(c->registry, c->id);
     if (t)
         reply_task(c->q, t, false);
 }

@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 """Create-to-exited of /bin/true through the API, beside container engines that speak Docker's: one after the other, in
-turn, in one run. With each engine: create, start, wait, remove.
+turn, in one run. Of an engine: create, start, wait. The removal that follows is not timed.
 
 Usage, as root: bench/engines.py ROUNDS NAME=SOCKET... (docker=/run/docker.sock podman=/run/podman/podman.sock). Each must
 have an image "bench" that holds /bin/true.
@@ -14,7 +14,6 @@ import time
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests/api"))
 from conftest import Daemon, Reply, UnixConnection  # noqa: E402
-
 
 PAUSE_S = 0.05
 

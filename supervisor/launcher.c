@@ -143,7 +143,7 @@ static void disconnect(struct running *r)
     loop_remove(r->server_source);
     r->server_source = NULL;
     if (r->server_sock >= 0)
-        close(r->server_sock); /* requests that nobody has read are dropped with it: launch_rest */
+        close(r->server_sock); /* with what launch_rest has left in it: the next server asks again */
     r->server_sock = -1;
 }
 

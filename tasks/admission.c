@@ -44,7 +44,7 @@ int admission_check(const struct registry *r, const struct spec *s, struct err *
 }
 
 /* The first of what is missing, with the pointer of the field that asks for it. */
-static int fits(const struct registry *r, const struct spec *s, struct err *e)
+static int room(const struct registry *r, int64_t memory, int64_t cores, int64_t tasks, struct err *e)
 {
     const struct registry_limits *l = &r->config.limits;
     struct capacity used;
@@ -54,10 +54,9 @@ static int fits(const struct registry *r, const struct spec *s, struct err *e)
         const char *what, *pointer;
         int64_t wanted, free;
     } needs[] = {
-        {"MiB of memory", "/resources/memory", s->resources.memory,
-         l->memory_mib - l->memory_reserved_mib - used.memory_mib},
-        {"cores", "/resources/cores", s->resources.cores, l->cores - used.cores},
-        {"tasks", "", 1, l->max_tasks ? l->max_tasks - used.tasks : 1},
+        {"MiB of memory", "/resources/memory", memory, l->memory_mib - l->memory_reserved_mib - used.memory_mib},
+        {"cores", "/resources/cores", cores, l->cores - used.cores},
+        {"tasks", "", tasks, l->max_tasks ? l->max_tasks - used.tasks : 1},
     };
     for (size_t i = 0; i < sizeof(needs) / sizeof(needs[0]); i++) {
         if (!needs[i].wanted || needs[i].wanted <= needs[i].free)
@@ -70,23 +69,20 @@ static int fits(const struct registry *r, const struct spec *s, struct err *e)
     return 0;
 }
 
+static int fits(const struct registry *r, const struct spec *s, struct err *e)
+{
+    return room(r, s->resources.memory, s->resources.cores, 1, e);
+}
+
 int admission_change(const struct registry *r, const struct task *t, const struct spec *s, struct err *e)
 {
-    const struct registry_limits *l = &r->config.limits;
     int64_t more = s->resources.memory - t->spec.resources.memory;
-    struct capacity used;
 
     if (task_ended(t) || more <= 0) /* no other field that takes room can change */
         return 0;
     if (admission_check(r, s, e) < 0)
         return -1;
-    registry_allocated(r, &used);
-    int64_t left = l->memory_mib - l->memory_reserved_mib - used.memory_mib;
-    if (!task_live(t) || more <= left)
-        return 0;
-    err_set(e, 503, "no_capacity", "there is room for %lld MiB of memory more", (long long)(left > 0 ? left : 0));
-    snprintf(e->pointer, sizeof(e->pointer), "/resources/memory");
-    return -1;
+    return task_live(t) ? room(r, more, 0, 0, e) : 0;
 }
 
 /* The oldest of the highest priority. */
@@ -157,31 +153,29 @@ static void give_up(struct registry *r, struct task *t, const char *lost, const 
     registry_commit(r, t);
 }
 
-/* Who waits may have been let in by another configuration, or on another host: nobody waits behind him for ever. */
-static void refuse_impossible(struct registry *r)
-{
-    for (struct task *t = r->first; t; t = t->next) {
-        struct err e = {0};
-
-        if (t->state == TASK_PENDING && !t->deleting && admission_check(r, &t->spec, &e) < 0)
-            give_up(r, t, REBOOT_REASON "; this host cannot hold it any more", &e);
-    }
-}
-
 static void on_pump(void *arg, uint32_t events)
 {
     struct registry *r = arg;
-    struct err e = {0};
 
     (void)events;
     r->pump = NULL;
     registry_settle(r); /* a new task that cannot be stored is gone before it could be started */
-    refuse_impossible(r);
-    for (struct task *t; !r->shutting_down && (t = next_pending(r)) && fits(r, &t->spec, &e) == 0;)
+    for (struct task *t; !r->shutting_down && (t = next_pending(r));) {
+        struct err e = {0};
+
+        /* It may have been let in by another configuration, or on another host: nobody waits behind it for ever. */
+        if (admission_check(r, &t->spec, &e) < 0) {
+            give_up(r, t, REBOOT_REASON "; this host cannot hold it any more", &e);
+            continue;
+        }
+        if (fits(r, &t->spec, &e) < 0)
+            return;
         if (start(r, t) < 0) {
+            loop_remove(r->pump);
             r->pump = loop_add_timer(r->config.loop, RETRY_MS, on_pump, r);
             return;
         }
+    }
 }
 
 void admission_pump(struct registry *r)

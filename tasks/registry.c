@@ -106,16 +106,14 @@ static void free_subscriptions(struct registry *r)
 
 void registry_close(struct registry *r)
 {
-    struct err e = {0};
+    struct err e = {0}, failure = {0};
 
     if (!r)
         return;
-    /* Nobody hears of them any more, and the launcher, which stops too, may not get to them. */
     err_set(&e, 503, "shutting_down", "the server is stopping");
-    creation_refuse_all(r, &e);
-    if (r->store && registry_settle_now(r, &e) < 0)
-        log_error("the last changes are not stored: %s", e.detail);
-    err_set(&e, 503, "shutting_down", "the server is stopping");
+    creation_refuse_all(r, &e); /* the launcher, which stops too, may not get to them */
+    if (r->store && registry_settle_now(r, &failure) < 0)
+        log_error("the last changes are not stored: %s", failure.detail);
     removal_fail_all(r, &e);
     gc_stop(r);
     loop_remove(r->pump);
@@ -177,6 +175,27 @@ int64_t registry_version(struct registry *r)
 uint64_t registry_starts(const struct registry *r)
 {
     return r->starts;
+}
+
+void registry_announce(struct registry *r, struct task *t)
+{
+    r->version++;
+    r->announcing++;
+    for (struct subscription *s = r->subscriptions; s; s = s->next)
+        if (s->fn)
+            s->fn(s->arg, t);
+    if (--r->announcing > 0)
+        return;
+    for (struct subscription **at = &r->subscriptions; *at;) {
+        struct subscription *s = *at;
+
+        if (s->fn) {
+            at = &s->next;
+            continue;
+        }
+        *at = s->next;
+        free(s);
+    }
 }
 
 struct subscription *registry_subscribe(struct registry *r, registry_changed fn, void *arg)

@@ -64,6 +64,8 @@ void registry_append(struct registry *r, struct task *t);
 void registry_unlink(struct registry *r, struct task *t);
 /* t, pending, becomes starting if the store takes it now; else it stays as it was: -1. */
 int registry_try_start(struct registry *r, struct task *t);
+/* Calls the subscribers. */
+void registry_announce(struct registry *r, struct task *t);
 void task_free(struct task *t);
 /* For registry_transaction: deletes the row of this id. */
 int registry_delete_row(struct registry *r, const void *id, struct err *e);
@@ -82,8 +84,6 @@ int registry_update_row(struct registry *r, const void *task, struct err *e);
 void registry_settle_later(struct registry *r);
 /* As registry_settle; -1 with e when the store does not take it: new tasks are refused, the rest waits. */
 int registry_settle_now(struct registry *r, struct err *e);
-/* Calls the subscribers. */
-void registry_announce(struct registry *r, struct task *t);
 void settle_free(struct registry *r);
 
 /* creation.c */

@@ -14,27 +14,6 @@ struct unsettled { /* a task whose row is older than itself */
     struct unsettled *next;
 };
 
-void registry_announce(struct registry *r, struct task *t)
-{
-    r->version++;
-    r->announcing++;
-    for (struct subscription *s = r->subscriptions; s; s = s->next)
-        if (s->fn)
-            s->fn(s->arg, t);
-    if (--r->announcing > 0)
-        return;
-    for (struct subscription **at = &r->subscriptions; *at;) {
-        struct subscription *s = *at;
-
-        if (s->fn) {
-            at = &s->next;
-            continue;
-        }
-        *at = s->next;
-        free(s);
-    }
-}
-
 /* --- what is to be written ---------------------------------------------------------------------------------------- */
 
 int registry_update_row(struct registry *r, const void *arg, struct err *e)
