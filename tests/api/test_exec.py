@@ -147,6 +147,7 @@ def test_not_in_a_paused_task_and_paused_with_it(daemon, task):
     wait_until(lambda: daemon.task(task["id"])["state"] == "paused", what="the pause")
     assert daemon.post(f"{path}/exec", {"command": "/bin/true"}).json["code"] == "task_not_running"
     size = lambda: len(daemon.get(f"{path}/execs/{eid}/logs").body)
+    time.sleep(0.5)  # what was in the pipe is read
     before = size()
     time.sleep(0.3)
     assert size() == before
