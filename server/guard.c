@@ -6,6 +6,8 @@
 #include <string.h>
 #include <strings.h>
 
+#include "base/buf.h"
+
 static bool longer_than(const char *name, const char *prefix)
 {
     size_t len = strlen(prefix);
@@ -22,6 +24,23 @@ bool guard_field_name(const char *name)
     return !longer_than(name, "Content-Length") && !longer_than(name, "Transfer-Encoding");
 }
 
+const char *guard_target(const char *target, char **authority)
+{
+    static const char *const schemes[] = {"http://", "https://"};
+
+    *authority = NULL;
+    for (size_t i = 0; i < sizeof(schemes) / sizeof(schemes[0]); i++) {
+        size_t n = strlen(schemes[i]);
+
+        if (strncasecmp(target, schemes[i], n) != 0 || !target[n] || target[n] == '/')
+            continue;
+        size_t len = strcspn(target + n, "/");
+        *authority = xasprintf("%.*s", (int)len, target + n);
+        return target[n + len] ? target + n + len : "/";
+    }
+    return target;
+}
+
 static int one_of_each(const struct framing *f, struct err *e)
 {
     if (f->hosts > 1)
@@ -36,7 +55,7 @@ int guard_framing(const struct framing *f, const char *version, const char *path
     if (strcmp(version, "HTTP/1.1") != 0 && strcmp(version, "HTTP/1.0") != 0)
         return err_set(e, 505, "http_version", "HTTP/1.0 and HTTP/1.1 are spoken");
     if (path[0] != '/')
-        return err_set(e, 400, "bad_request", "the request target must be in origin form");
+        return err_set(e, 400, "bad_request", "the request target must be a path or an http URL");
     if (strchr(path, ' '))
         return err_set(e, 400, "bad_request", "the request target must not hold spaces");
     if (f->bad_name)

@@ -16,6 +16,10 @@ struct framing { /* the headers that frame a request (RFC 9112), counted and bor
  * frame nothing here, but might in a proxy before us (RFC 9112, 5.1 and 5.2). */
 bool guard_field_name(const char *name);
 
+/* The path of a request target, borrowed from it. *authority becomes what an absolute form ("http://host:port/path")
+ * names instead of the header Host (RFC 9112, 3.2.2), the caller's to free; else NULL. */
+const char *guard_target(const char *target, char **authority);
+
 /* Request smuggling shapes and what else the library accepts: 400, 413, 417, 505. After an error the connection must be
  * closed, since nobody can tell where the next request begins. */
 int guard_framing(const struct framing *f, const char *version, const char *path, size_t max_body, struct err *e);

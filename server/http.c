@@ -115,7 +115,7 @@ static enum MHD_Result on_argument(void *arg, enum MHD_ValueKind kind, const cha
 static int authenticate(struct request *q, struct err *e)
 {
     const struct auth *a = q->http->config.auth;
-    const char *host = request_header(q, "Host"), *origin = request_header(q, "Origin");
+    const char *host = q->authority ? q->authority : request_header(q, "Host"), *origin = request_header(q, "Origin");
     _cleanup_free_ char *shown = NULL;
 
     if (q->conn->listener->is_unix) {
@@ -174,7 +174,7 @@ static struct request *request_new(struct listener *l, struct MHD_Connection *mh
     q->mhd = mhd;
     q->conn = MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_SOCKET_CONTEXT)->socket_context;
     q->method = xstrdup(method);
-    q->path = xstrdup(url);
+    q->path = xstrdup(guard_target(url, &q->authority));
     q->watch_fd = -1;
     q->began = clock_mono_ns();
     q->next = l->http->requests;
@@ -207,6 +207,7 @@ static void request_free(struct request *q)
     free(q->upgrade_arg);
     free(q->method);
     free(q->path);
+    free(q->authority);
     free(q);
 }
 

@@ -40,7 +40,7 @@ struct request {
     struct http *http;
     struct conn *conn;
     struct MHD_Connection *mhd;
-    char *method, *path;
+    char *method, *path, *authority; /* authority: of a target in absolute form, or NULL */
     struct match match;
     enum role role;
     bool has_token; /* it has shown one */

@@ -55,7 +55,11 @@ def test_smuggling_shapes_are_refused_and_closed(daemon, frame):
 
 
 @pytest.mark.parametrize("line,status", [
-    (b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nHost: evil", 400), (b"GET http://x/healthz HTTP/1.1\r\nHost: localhost", 400),
+    (b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nHost: evil", 400), (b"GET http://x/healthz HTTP/1.1\r\nHost: localhost", 403),
+    (b"GET HTTP://localhost:99/healthz HTTP/1.1\r\nHost: evil.example", 200),
+    (b"GET https://127.0.0.1 HTTP/1.1\r\nHost: localhost", 200), (b"GET http:///healthz HTTP/1.1\r\nHost: localhost", 400),
+    (b"GET http://a@localhost/healthz HTTP/1.1\r\nHost: localhost", 403),
+    (b"GET http://localhost/healthz HTTP/1.1", 400), (b"GET ftp://localhost/healthz HTTP/1.1\r\nHost: localhost", 400),
     (b"GET /healthz HTTP/1.1\r\nHost: evil.example", 403), (b"GET /healthz HTTP/1.1\r\nHost: localhost:99", 200),
     (b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nOrigin: http://evil.example", 403),
     (b"GET /v1/%2e%2e/healthz HTTP/1.1\r\nHost: localhost", 400), (b"GET /v1/a%2fb HTTP/1.1\r\nHost: localhost", 400),
