@@ -10,13 +10,13 @@
 
 struct registry *request_registry(const struct request *q)
 {
-    struct registry *r = creating_registry(q);
+    struct registry *r = unsettled_registry(q);
 
     registry_settle(r);
     return r;
 }
 
-struct registry *creating_registry(const struct request *q)
+struct registry *unsettled_registry(const struct request *q)
 {
     return ((struct api *)request_api(q))->registry;
 }

@@ -6,8 +6,8 @@
 
 /* With all that has changed made durable (registry_settle). */
 struct registry *request_registry(const struct request *q);
-/* For the creation of a task, which waits for the end of the turn, so that many are stored at once. */
-struct registry *creating_registry(const struct request *q);
+/* For changes that are answered when they are stored: many share the commit at the end of the turn. */
+struct registry *unsettled_registry(const struct request *q);
 /* The task of {id}, or NULL after a 404 has been replied. */
 struct task *request_task(struct request *q);
 /* "true"/"false" (absent: false); 400 code invalid_parameter. */

@@ -125,14 +125,14 @@ static int read_options(const struct request *q, struct options *o, struct err *
 /* One that is found is waited for: it is stored, or refused and gone, afterwards. */
 static struct task *find_key(const struct request *q, const char *key)
 {
-    return registry_find_key(creating_registry(q), key) ? registry_find_key(request_registry(q), key) : NULL;
+    return registry_find_key(unsettled_registry(q), key) ? registry_find_key(request_registry(q), key) : NULL;
 }
 
 static struct creation *creation_new(struct request *q, struct options o)
 {
     struct creation *c = xcalloc(1, sizeof(*c));
 
-    *c = (struct creation){.q = q, .registry = creating_registry(q), .options = o};
+    *c = (struct creation){.q = q, .registry = unsettled_registry(q), .options = o};
     request_on_end(q, on_end, c);
     return c;
 }

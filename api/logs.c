@@ -22,7 +22,7 @@ static void on_change(void *arg, struct task *t)
 {
     struct follower *f = arg;
 
-    if (strcmp(t->id, f->id) != 0 || (!task_ended(t) && !t->deleting))
+    if (strcmp(t->id, f->id) != 0 || (!task_ended(t) && !t->removal))
         return;
     struct log_end end = end_of(t);
     log_reply_ended(f->reply, &end);

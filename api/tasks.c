@@ -160,7 +160,7 @@ static void on_change(void *arg, struct task *t)
 {
     struct waiter *w = arg;
 
-    bool gone = t->deleting && !registry_find(request_registry(w->q), w->id);
+    bool gone = t->removal && !registry_find(request_registry(w->q), w->id);
 
     if (strcmp(t->id, w->id) == 0 && (t->version > w->index || gone))
         answer(w);
@@ -279,10 +279,14 @@ void tasks_delete(struct request *q)
         reply_problem(q, &e);
         return;
     }
-    struct task *t = request_task(q);
+    /* Of a task that has ended the removal shares the commit of this turn. */
+    struct task *t = registry_find(unsettled_registry(q), request_param(q, 0));
+    if (!t || !task_ended(t))
+        t = request_task(q);
     if (!t)
         return;
     if (check_if_match(q, t->version, &e) < 0) {
+        request_registry(q); /* no answer tells what a crash could take back */
         reply_problem(q, &e);
         return;
     }
@@ -292,7 +296,7 @@ void tasks_delete(struct request *q)
         return;
     }
     struct deletion *d = xcalloc(1, sizeof(*d));
-    *d = (struct deletion){.q = q, .registry = request_registry(q)};
+    *d = (struct deletion){.q = q, .registry = unsettled_registry(q)};
     memcpy(d->id, t->id, sizeof(d->id));
     request_on_end(q, on_deletion_end, d);
     if (task_ended(t)) {

@@ -10,6 +10,13 @@
 
 enum { RETRY_MS = 1000 };
 
+struct start { /* of a task that has waited */
+    struct task *task;
+    struct task before; /* nothing in it is owned */
+    enum launcher_op op;
+    struct start *next;
+};
+
 const struct registry_limits *registry_limits(const struct registry *r)
 {
     return &r->config.limits;
@@ -91,7 +98,7 @@ static struct task *next_pending(const struct registry *r)
     struct task *best = NULL;
 
     for (struct task *t = r->first; t; t = t->next)
-        if (t->state == TASK_PENDING && !t->deleting && (!best || t->spec.priority > best->spec.priority))
+        if (t->state == TASK_PENDING && !t->removal && (!best || t->spec.priority > best->spec.priority))
             best = t;
     return best;
 }
@@ -123,24 +130,73 @@ int admission_decide(const struct registry *r, const struct spec *s, enum task_s
     return 0;
 }
 
-/* 0, or -1 when the store does not take it: the row comes before the process. */
-static int start(struct registry *r, struct task *t)
+/* There is room for t: it becomes starting, once the store takes it. The row comes before the process. */
+static struct start *take(struct registry *r, struct task *t)
 {
+    struct start *s = xcalloc(1, sizeof(*s));
+
+    *s = (struct start){.task = t, .before = *t, .op = recover_rebooted(r, t) ? LAUNCH_AGAIN : LAUNCH_TASK};
+    t->state = TASK_STARTING;
+    t->status.root_files = t->status.root_bytes = 0; /* a root of before a reboot is made anew */
+    memcpy(t->status.boot_id, r->boot_id, sizeof(t->status.boot_id));
+    t->version++;
+    events_transition(r, t);
+    registry_mark(r, t);
+    return s;
+}
+
+static void put_back(struct registry *r, const struct start *s)
+{
+    struct task *t = s->task;
+
+    events_forget(r, t->id, EVENT_TASK_STARTING);
+    t->state = s->before.state;
+    t->status = s->before.status;
+    t->version = s->before.version;
+    t->told = s->before.told;
+    registry_mark(r, t);
+}
+
+static void launch(struct registry *r, const struct start *s)
+{
+    struct task *t = s->task;
     struct err e = {0};
     _cleanup_json_ struct json *j = spec_encode(&t->spec);
     _cleanup_free_ char *text = json_print(j);
 
-    enum launcher_op op = recover_rebooted(r, t) ? LAUNCH_AGAIN : LAUNCH_TASK;
-    if (registry_try_start(r, t) < 0)
-        return -1;
-    if (link_launch(r, t, op, text, &e) == 0) {
+    registry_announce(r, t);
+    if (link_launch(r, t, s->op, text, &e) == 0) {
         r->starts++;
-        return 0;
+        return;
     }
     log_error("task %s: %s", t->id, e.detail);
     recover_fail(r, t, &e);
     registry_commit(r, t);
-    return 0;
+}
+
+static void on_pump(void *arg, uint32_t events);
+
+/* One commit for all of them. */
+static void start_all(struct registry *r, struct start *all)
+{
+    struct err e = {0};
+    bool stored = registry_settle_now(r, &e) == 0;
+
+    if (!stored) {
+        log_error("tasks that wait cannot be started now: %s", e.detail);
+        loop_remove(r->pump);
+        r->pump = loop_add_timer(r->config.loop, RETRY_MS, on_pump, r);
+    }
+    while (all) {
+        struct start *s = all;
+
+        all = s->next;
+        if (stored)
+            launch(r, s);
+        else
+            put_back(r, s);
+        free(s);
+    }
 }
 
 /* t, pending, is not started any more: lost when it ran before a reboot, else failed. */
@@ -156,6 +212,8 @@ static void give_up(struct registry *r, struct task *t, const char *lost, const 
 static void on_pump(void *arg, uint32_t events)
 {
     struct registry *r = arg;
+    struct start *all = NULL, **end = &all;
+    size_t n = 0;
 
     (void)events;
     r->pump = NULL;
@@ -169,13 +227,16 @@ static void on_pump(void *arg, uint32_t events)
             continue;
         }
         if (fits(r, &t->spec, &e) < 0)
-            return;
-        if (start(r, t) < 0) {
-            loop_remove(r->pump);
-            r->pump = loop_add_timer(r->config.loop, RETRY_MS, on_pump, r);
-            return;
+            break;
+        if (++n > LAUNCHES_AT_ONCE) {
+            admission_pump(r);
+            break;
         }
+        *end = take(r, t);
+        end = &(*end)->next;
     }
+    if (all)
+        start_all(r, all);
 }
 
 void admission_pump(struct registry *r)

@@ -15,8 +15,6 @@
 #include "isolation/volumes.h"
 #include "tasks/registry_internal.h"
 
-enum { AT_ONCE = 64 /* launches, which wait in the launcher's socket; each has two fds on the way */ };
-
 struct creation {
     struct task *task; /* in the registry already, so that it takes its room and its key */
     char *text;        /* its spec */
@@ -82,7 +80,7 @@ int registry_create(struct registry *r, struct spec *s, const char *key, const c
     *(r->last_creation ? &r->last_creation->next : &r->creations) = c;
     r->last_creation = c;
     registry_settle_later(r);
-    if (++r->ncreations >= AT_ONCE)
+    if (++r->ncreations >= LAUNCHES_AT_ONCE)
         registry_settle(r);
     return 0;
 }

@@ -82,7 +82,7 @@ void exec_events_apply(struct registry *r, const struct task *t, struct exec_tol
 
     memcpy(id, s->id, ID_LEN);
     id[ID_LEN] = '\0';
-    if (t->deleting || !id_valid(id) || !exec_status_accept(&known, id))
+    if (t->removal || !id_valid(id) || !exec_status_accept(&known, id))
         return;
     const struct session *x = told ? map_get(&told->by_id, id) : NULL;
     if (s->state == SESSION_RUNNING && !(x && x->started))
@@ -154,7 +154,7 @@ static void recover_session(struct registry *r, const struct task *t, const stru
 struct exec_told *exec_events_recover(struct registry *r, const struct task *t, bool over)
 {
     _cleanup_free_ char(*ids)[ID_LEN + 1] = NULL;
-    size_t n = t->deleting ? 0 : exec_list(t, &ids);
+    size_t n = t->removal ? 0 : exec_list(t, &ids);
 
     if (n == 0)
         return NULL;

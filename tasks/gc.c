@@ -58,7 +58,7 @@ static bool too_full(const struct registry *r)
 
 static bool removable(const struct task *t)
 {
-    return task_ended(t) && !t->deleting && t->gc_retry_at_ms <= clock_mono_ms();
+    return task_ended(t) && !t->removal && t->gc_retry_at_ms <= clock_mono_ms();
 }
 
 /* The next to go, oldest first; *due is lowered to when the next one will be, in ms from now. */
@@ -90,7 +90,7 @@ static struct task *pick(struct registry *r, int64_t *due)
 static bool collecting(const struct registry *r)
 {
     for (const struct task *t = r->first; t; t = t->next)
-        if (t->collect && !t->deleting) /* else somebody else removes it */
+        if (t->collect && !t->removal) /* else somebody else removes it */
             return true;
     return false;
 }
@@ -176,7 +176,7 @@ void registry_gc(struct registry *r, registry_collected done, void *arg)
     *c = (struct collection){.done = done, .arg = arg, .next = r->gc->collections};
     r->gc->collections = c;
     for (struct task *t = r->first; t; t = t->next)
-        if (task_ended(t) && !t->deleting) {
+        if (task_ended(t) && !t->removal) {
             t->collect = true;
             t->gc_retry_at_ms = 0;
         }

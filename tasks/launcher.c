@@ -1,5 +1,6 @@
 /* The connection to the launcher. */
 #include <errno.h>
+#include <poll.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <unistd.h>
@@ -18,16 +19,23 @@ static void handle(struct registry *r, const struct launcher_reply *reply)
         recover_cleaned(r, t, &reply->err);
 }
 
-static void on_launcher(void *arg, uint32_t events)
+enum { REPLIES_AT_ONCE = 64 /* so that their changes share a commit */ };
+
+static bool another(const struct registry *r)
 {
-    struct registry *r = arg;
+    struct pollfd p = {.fd = r->config.launcher_fd, .events = POLLIN};
+
+    return !r->launcher_gone && poll(&p, 1, 0) == 1;
+}
+
+static void take_reply(struct registry *r)
+{
     struct launcher_reply reply;
     struct message m;
     struct err e = {0};
     int fds[MSG_FDS_MAX];
     size_t nfds;
 
-    (void)events;
     ssize_t n = message_recv(r->config.launcher_fd, &m, fds, &nfds);
     for (size_t i = 0; i < nfds; i++)
         close(fds[i]);
@@ -47,6 +55,17 @@ static void on_launcher(void *arg, uint32_t events)
     err_set(&e, 503, "launcher_unavailable", "the launcher is gone");
     removal_fail_all(r, &e);
     loop_stop(r->config.loop, 1);
+}
+
+static void on_launcher(void *arg, uint32_t events)
+{
+    struct registry *r = arg;
+    int n = REPLIES_AT_ONCE;
+
+    (void)events;
+    do
+        take_reply(r);
+    while (--n > 0 && another(r));
 }
 
 int launcher_watch(struct registry *r, struct err *e)

@@ -210,7 +210,7 @@ static void load(void *arg, const struct task_row *row)
         return;
     }
     memcpy(t->id, row->id, sizeof(t->id));
-    t->deleting = row->removing;
+    t->removal = row->removing ? REMOVAL_WANTED : REMOVAL_NONE;
     t->from_row = true;
     t->state = row->state >= TASK_PENDING && row->state < TASK_STATES ? (enum task_state)row->state : TASK_LOST;
     t->version = row->version;
@@ -256,8 +256,8 @@ int recover_all(struct registry *r, struct err *e)
         return -1;
     events_emit(r, EVENT_SERVER_STARTED, NULL, started_data());
     for (struct task *t = r->first; t; t = t->next) {
-        if (t->deleting)
-            removal_resume(r, t);
+        if (t->removal)
+            removal_begin(r, t); /* once more */
         if (!task_live(t))
             continue;
         recover_link(r, t);

@@ -44,29 +44,6 @@ void registry_unlink(struct registry *r, struct task *t)
         map_remove(&r->by_key, t->idempotency_key);
 }
 
-int registry_try_start(struct registry *r, struct task *t)
-{
-    struct task before = *t;
-    struct err e = {0};
-
-    t->state = TASK_STARTING;
-    t->status.root_files = t->status.root_bytes = 0; /* a root of before a reboot is made anew */
-    memcpy(t->status.boot_id, r->boot_id, sizeof(t->status.boot_id));
-    t->version++;
-    events_transition(r, t);
-    if (registry_transaction(r, registry_update_row, t, &e) == 0) {
-        registry_announce(r, t);
-        return 0;
-    }
-    log_error("task %s: %s", t->id, e.detail);
-    events_forget(r, t->id, EVENT_TASK_STARTING);
-    t->state = before.state;
-    t->status = before.status;
-    t->version = before.version;
-    t->told = before.told;
-    return -1;
-}
-
 static void read_boot_id(struct registry *r)
 {
     struct run_status s;

@@ -89,7 +89,7 @@ void registry_shutdown(struct registry *r, void (*done)(void *arg), void *arg);
 typedef void (*registry_collected)(void *arg, size_t removed);
 void registry_gc(struct registry *r, registry_collected done, void *arg);
 
-/* fn runs at every change of any task (also of removal: t->deleting), until unsubscribed. */
+/* fn runs at every change of any task (also of removal: t->removal), until unsubscribed. */
 struct subscription;
 typedef void (*registry_changed)(void *arg, struct task *t);
 struct subscription *registry_subscribe(struct registry *r, registry_changed fn, void *arg);

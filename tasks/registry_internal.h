@@ -7,6 +7,8 @@
 #include "tasks/registry.h"
 #include "tasks/store.h"
 
+enum { LAUNCHES_AT_ONCE = 64 /* after one commit: they wait in the launcher's socket, each with two fds */ };
+
 struct subscription {
     struct registry *registry;
     registry_changed fn; /* NULL: unsubscribed while a change was being announced */
@@ -62,8 +64,6 @@ struct registry {
 /* registry.c */
 void registry_append(struct registry *r, struct task *t);
 void registry_unlink(struct registry *r, struct task *t);
-/* t, pending, becomes starting if the store takes it now; else it stays as it was: -1. */
-int registry_try_start(struct registry *r, struct task *t);
 /* Calls the subscribers. */
 void registry_announce(struct registry *r, struct task *t);
 void task_free(struct task *t);
@@ -71,18 +71,19 @@ void task_free(struct task *t);
 int registry_delete_row(struct registry *r, const void *id, struct err *e);
 
 /* settle.c */
-/* t has changed: it is stored, with the event that tells it, at the end of this turn of the loop; then the subscribers
- * are told. While the store takes nothing they are told all the same, and the change waits. */
+/* The row of t is written, or deleted when its files are gone, at the end of this turn. Nobody is told of it. */
+void registry_mark(struct registry *r, struct task *t);
+/* t has changed: as registry_mark, with the event that tells it; then the subscribers are told. While the store takes
+ * nothing they are told all the same, and the change waits. */
 void registry_commit(struct registry *r, struct task *t);
 /* Writes all that has changed since the last time, and by `change` (may be NULL), in one transaction; then launches
  * what was created and tells whoever waits. -1 with e (503): nothing is written, all of it waits and is tried again. */
 int registry_transaction(struct registry *r, int (*change)(struct registry *r, const void *arg, struct err *e),
                          const void *arg, struct err *e);
-/* For registry_transaction: writes the row of this task. */
-int registry_update_row(struct registry *r, const void *task, struct err *e);
 /* At the end of this turn. */
 void registry_settle_later(struct registry *r);
-/* As registry_settle; -1 with e when the store does not take it: new tasks are refused, the rest waits. */
+/* As registry_settle; -1 with e when the store does not take it: new tasks and ends of removals are refused, the rest
+ * waits. */
 int registry_settle_now(struct registry *r, struct err *e);
 void settle_free(struct registry *r);
 
@@ -98,9 +99,13 @@ void creation_refuse_all(struct registry *r, const struct err *e);
 
 /* sweep.c: asks for the removal of directories that belong to no row. -1 with e when the rows are missing instead. */
 int sweep_directories(struct registry *r, struct err *e);
-/* removal.c: goes on with a removal that the last server had begun. */
-void removal_resume(struct registry *r, struct task *t);
-/* removal.c: the launcher's answer to REMOVE_TASK; and at the end of the registry. */
+/* removal.c: t, which has ended, and its files go. */
+void removal_begin(struct registry *r, struct task *t);
+/* What settle.c has marked is stored: the next step. */
+void removal_stored(struct registry *r, struct task *t);
+/* It is not. */
+void removal_refused(struct registry *r, struct task *t, const struct err *e);
+/* The launcher's answer to REMOVE_TASK; and at the end of the registry. */
 void removal_reply(struct registry *r, const char *id, const struct err *e);
 void removal_fail_all(struct registry *r, const struct err *e);
 

@@ -70,28 +70,10 @@ void registry_stop(struct registry *r, struct task *t, int signum, int64_t timeo
                  arg);
 }
 
-/* Stored first, lest a task without its files is found after a crash. A full disk does not prevent it: that is when
- * removals are needed most. */
-static int begin(struct registry *r, struct task *t, struct err *e)
+void removal_begin(struct registry *r, struct task *t)
 {
-    struct err ignored = {0};
-
-    if (store_set_removing(r->store, t->id, &ignored) < 0)
-        log_warn("task %s: %s", t->id, ignored.detail);
-    if (launcher_ask(r, REMOVE_TASK, t->id, NULL, 0, e) < 0)
-        return -1;
-    t->deleting = true;
-    return 0;
-}
-
-void removal_resume(struct registry *r, struct task *t)
-{
-    struct err e = {0};
-
-    if (begin(r, t, &e) == 0)
-        return;
-    t->deleting = false;
-    log_error("task %s: %s", t->id, e.detail);
+    t->removal = REMOVAL_WANTED;
+    registry_mark(r, t);
 }
 
 void registry_remove(struct registry *r, struct task *t, registry_done done, void *arg)
@@ -103,10 +85,8 @@ void registry_remove(struct registry *r, struct task *t, registry_done done, voi
         done(arg, &e);
         return;
     }
-    if (!t->deleting && begin(r, t, &e) < 0) {
-        done(arg, &e);
-        return;
-    }
+    if (!t->removal)
+        removal_begin(r, t);
     struct removal *m = xcalloc(1, sizeof(*m));
     *m = (struct removal){.done = done, .arg = arg, .next = r->removals};
     memcpy(m->id, t->id, sizeof(m->id));
@@ -146,35 +126,71 @@ static struct json *removed_data(const struct task *t)
     return j;
 }
 
+/* It stays as it was. */
+static void fail(struct registry *r, struct task *t, const struct err *e)
+{
+    log_error("task %s: cannot remove it: %s", t->id, e->detail);
+    t->removal = REMOVAL_NONE;
+    registry_commit(r, t);
+    answer(r, t->id, e);
+}
+
+static void ask(struct registry *r, struct task *t)
+{
+    struct err e = {0};
+
+    t->removal = REMOVAL_ASKED;
+    if (launcher_ask(r, REMOVE_TASK, t->id, NULL, 0, &e) < 0)
+        fail(r, t, &e);
+}
+
+static void finish(struct registry *r, struct task *t)
+{
+    struct err done = {0}, gone = {0};
+    char id[ID_LEN + 1];
+
+    memcpy(id, t->id, sizeof(id));
+    registry_unlink(r, t);
+    registry_announce(r, t);
+    err_set(&gone, 409, "task_ended", "the task has ended");
+    link_close(t, &gone);
+    task_free(t);
+    answer(r, id, &done);
+}
+
 void removal_reply(struct registry *r, const char *id, const struct err *reply)
 {
     struct task *t = registry_find(r, id);
-    struct err e = *reply, gone = {0};
-    char copy[ID_LEN + 1];
 
-    snprintf(copy, sizeof(copy), "%s", id);
-    if (t && t->deleting && strcmp(e.step, HELPER_STEP) == 0 &&
-        launcher_ask(r, REMOVE_TASK, id, NULL, 0, &(struct err){0}) == 0)
-        return; /* again */
-    if (t && e.status == 0) {
+    if (!t) {
+        answer(r, id, reply);
+    } else if (t->removal && strcmp(reply->step, HELPER_STEP) == 0) {
+        ask(r, t); /* again */
+    } else if (reply->status) {
+        fail(r, t, reply);
+    } else {
+        t->removal = REMOVAL_FILES;
         events_emit(r, EVENT_TASK_REMOVED, t, removed_data(t));
-        if (registry_transaction(r, registry_delete_row, id, &e) < 0)
-            events_forget(r, t->id, EVENT_TASK_REMOVED);
+        registry_mark(r, t);
     }
-    if (e.status != 0) {
-        log_error("task %s: cannot remove it: %s", copy, e.detail);
-        if (t) { /* it stays as it was */
-            t->deleting = false;
-            registry_commit(r, t);
-        }
-    } else if (t) {
-        registry_unlink(r, t);
-        registry_announce(r, t);
-        err_set(&gone, 409, "task_ended", "the task has ended");
-        link_close(t, &gone);
-        task_free(t);
+}
+
+void removal_stored(struct registry *r, struct task *t)
+{
+    if (t->removal == REMOVAL_WANTED)
+        ask(r, t);
+    else if (t->removal == REMOVAL_FILES)
+        finish(r, t);
+}
+
+void removal_refused(struct registry *r, struct task *t, const struct err *e)
+{
+    if (t->removal == REMOVAL_WANTED) { /* a full disk is when removals are needed most */
+        ask(r, t);
+        return;
     }
-    answer(r, copy, &e);
+    events_forget(r, t->id, EVENT_TASK_REMOVED);
+    fail(r, t, e);
 }
 
 void removal_fail_all(struct registry *r, const struct err *e)

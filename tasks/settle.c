@@ -10,17 +10,19 @@ enum { RETRY_MS = 1000 };
 
 struct unsettled { /* a task whose row is older than itself */
     char id[ID_LEN + 1];
-    bool told; /* to the subscribers, although the store could not take it */
+    bool tell; /* the subscribers have not heard of it */
     struct unsettled *next;
 };
 
 /* --- what is to be written ---------------------------------------------------------------------------------------- */
 
-int registry_update_row(struct registry *r, const void *arg, struct err *e)
+static int write_row(struct registry *r, const struct task *t, struct err *e)
 {
-    const struct task *t = arg;
-    struct task_row row = {.state = t->state, .version = t->version, .status = t->status, .removing = t->deleting};
+    struct task_row row = {
+        .state = t->state, .version = t->version, .status = t->status, .removing = t->removal != REMOVAL_NONE};
 
+    if (t->removal == REMOVAL_FILES)
+        return store_delete(r->store, t->id, e);
     memcpy(row.id, t->id, sizeof(row.id));
     return store_update(r->store, &row, e);
 }
@@ -32,21 +34,19 @@ static int write_rows(struct registry *r, struct err *e)
     for (const struct unsettled *u = r->unsettled; u; u = u->next) {
         const struct task *t = registry_find(r, u->id);
 
-        if (t && registry_update_row(r, t, e) < 0)
+        if (t && write_row(r, t, e) < 0)
             return -1;
     }
     return 0;
 }
 
-static void mark(struct registry *r, struct task *t)
+void registry_mark(struct registry *r, struct task *t)
 {
-    struct unsettled *u = t->unsettled;
-
-    if (u) {
-        u->told = false;
+    registry_settle_later(r);
+    if (t->unsettled)
         return;
-    }
-    t->unsettled = u = xcalloc(1, sizeof(*u));
+    struct unsettled *u = t->unsettled = xcalloc(1, sizeof(*u));
+
     memcpy(u->id, t->id, sizeof(u->id));
     *(r->last_unsettled ? &r->last_unsettled->next : &r->unsettled) = u;
     r->last_unsettled = u;
@@ -92,17 +92,26 @@ static void retry_later(struct registry *r)
         r->retry = loop_add_timer(r->config.loop, RETRY_MS, on_retry, r);
 }
 
+static void tell(struct registry *r, const struct unsettled *u)
+{
+    struct task *t = registry_find(r, u->id);
+
+    if (t && u->tell)
+        registry_announce(r, t);
+    t = registry_find(r, u->id); /* it may be gone by now */
+    if (t)
+        removal_stored(r, t);
+}
+
 /* Subscribers may change tasks again, or ask for a commit themselves: what is told here is no longer in the lists. */
 static void tell_all(struct registry *r, struct unsettled *u, struct creation *c)
 {
     creation_launch_all(r, c);
     while (u) {
         struct unsettled *next = u->next;
-        struct task *t = u->told ? NULL : registry_find(r, u->id);
 
+        tell(r, u);
         free(u);
-        if (t)
-            registry_announce(r, t);
         u = next;
     }
 }
@@ -143,12 +152,24 @@ int registry_transaction(struct registry *r, int (*change)(struct registry *r, c
     return 0;
 }
 
+/* A removal that waits for the store: for its beginning, or for its end. */
+static struct task *next_removal(struct registry *r)
+{
+    for (const struct unsettled *u = r->unsettled; u; u = u->next) {
+        struct task *t = registry_find(r, u->id);
+
+        if (t && (t->removal == REMOVAL_WANTED || t->removal == REMOVAL_FILES))
+            return t;
+    }
+    return NULL;
+}
+
 /* What happened has happened: memory keeps the truth until the store can take it. */
 static void tell_unsettled(struct registry *r)
 {
     for (struct task *t = r->first; t; t = t->next)
-        if (t->unsettled && !t->unsettled->told) {
-            t->unsettled->told = true;
+        if (t->unsettled && t->unsettled->tell) {
+            t->unsettled->tell = false;
             registry_announce(r, t);
         }
 }
@@ -162,6 +183,8 @@ int registry_settle_now(struct registry *r, struct err *e)
     if (registry_transaction(r, NULL, NULL, e) == 0)
         return 0;
     creation_refuse_all(r, e);
+    for (struct task *t; (t = next_removal(r));)
+        removal_refused(r, t, e);
     tell_unsettled(r);
     return -1;
 }
@@ -178,8 +201,8 @@ void registry_commit(struct registry *r, struct task *t)
 {
     t->version++;
     events_transition(r, t);
-    mark(r, t);
-    registry_settle_later(r);
+    registry_mark(r, t);
+    t->unsettled->tell = true;
     if (task_ended(t)) {
         admission_pump(r);
         gc_ended(r, t);

@@ -22,7 +22,6 @@ static const char *const SQL[ST_COUNT] = {
                   " VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
     [ST_UPDATE] = "UPDATE tasks SET state = ?2, version = ?3, status = ?4 WHERE id = ?1",
     [ST_UPDATE_SPEC] = "UPDATE tasks SET spec = ?2, version = ?3 WHERE id = ?1",
-    [ST_SET_REMOVING] = "UPDATE tasks SET state = state | 256 WHERE id = ?1",
     [ST_DELETE] = "DELETE FROM tasks WHERE id = ?1",
     [ST_EACH] = "SELECT id, created_at, spec, state, version, status, idempotency_key, body_hash FROM tasks"
                 " ORDER BY created_at, id",
@@ -233,12 +232,6 @@ int store_update_spec(struct store *s, const char *id, const char *spec, int64_t
     store_bind_text(s, ST_UPDATE_SPEC, 2, spec);
     sqlite3_bind_int64(st, 3, version);
     return store_run(s, ST_UPDATE_SPEC, "cannot store the task's change", e);
-}
-
-int store_set_removing(struct store *s, const char *id, struct err *e)
-{
-    store_bind_text(s, ST_SET_REMOVING, 1, id);
-    return store_run(s, ST_SET_REMOVING, "cannot store the removal", e);
 }
 
 int store_delete(struct store *s, const char *id, struct err *e)

@@ -20,7 +20,7 @@ struct task_row {
     int64_t version;             /* grows with each change */
     struct run_status status;    /* last known; zeroed when none */
     const char *idempotency_key; /* or NULL */
-    bool removing;               /* its removal was begun: store_set_removing */
+    bool removing;               /* its removal was begun: the next start goes on with it */
     const char *body_hash;       /* hex, of the request body that came with the key; or NULL */
 };
 
@@ -42,8 +42,6 @@ void store_rollback(struct store *s);
 int store_insert(struct store *s, const struct task_row *r, struct err *e);
 int store_update(struct store *s, const struct task_row *r, struct err *e); /* state, version, status, removing */
 int store_update_spec(struct store *s, const char *id, const char *spec, int64_t version, struct err *e);
-/* Its removal begins (a store_update without it ends it): the next start goes on with it. */
-int store_set_removing(struct store *s, const char *id, struct err *e);
 int store_delete(struct store *s, const char *id, struct err *e);
 /* All rows, oldest first. */
 int store_each(struct store *s, void (*fn)(void *arg, const struct task_row *r), void *arg, struct err *e);

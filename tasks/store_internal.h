@@ -14,7 +14,6 @@ enum statement {
     ST_INSERT,
     ST_UPDATE,
     ST_UPDATE_SPEC,
-    ST_SET_REMOVING,
     ST_DELETE,
     ST_EACH,
     ST_EVENT_ADD,

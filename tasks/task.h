@@ -21,6 +21,13 @@ enum task_state {
     TASK_STATES,
 };
 
+enum task_removal {
+    REMOVAL_NONE,
+    REMOVAL_WANTED,
+    REMOVAL_ASKED, /* of the launcher: the row said so first, lest a task without its files is found after a crash */
+    REMOVAL_FILES, /* are gone: the row goes next */
+};
+
 struct registry;
 struct link; /* connection to its supervisor */
 struct unsettled;
@@ -33,8 +40,8 @@ struct task {
     int64_t version, created_at;
     struct run_status status;
     char *idempotency_key, *body_hash;
-    bool updating;          /* its supervisor has been sent another spec and has not answered */
-    bool deleting;          /* a removal was asked for; it is gone from lists when the launcher answers */
+    bool updating; /* its supervisor has been sent another spec and has not answered */
+    enum task_removal removal;
     bool collect;           /* by registry_gc */
     bool collected;         /* its removal is the garbage collection's */
     int64_t gc_retry_at_ms; /* CLOCK_BOOTTIME; after a removal that failed */

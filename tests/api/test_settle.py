@@ -11,7 +11,7 @@ import time
 import pytest
 
 from conftest import BINARY, Daemon, Reply, UnixConnection, wait_until
-from test_events import of_task
+from test_events import events, of_task
 
 WAITS = {"command": "/bin/true", "queue": True}
 
@@ -25,19 +25,36 @@ def full():
     d.stop()
 
 
-def at_once(daemon, *posts):
-    """The replies to these (body, headers): the server sees all of them when it wakes up."""
-    connections = [UnixConnection(daemon.socket) for _ in posts]
+@contextlib.contextmanager
+def in_one_turn(daemon, requests):
+    """Their connections; the server sees all of the (method, path, body, headers) when it wakes up, at the end."""
+    connections = [UnixConnection(daemon.socket) for _ in requests]
     for c in connections:
         c.request("GET", "/healthz")
         Reply(c.getresponse())
     os.kill(daemon.server_pid(), signal.SIGSTOP)
     try:
-        for c, (body, headers) in zip(connections, posts):
-            c.request("POST", "/v1/tasks?timeout=0s", json.dumps(body), {"Content-Type": "application/json", **headers})
+        for c, (method, path, body, headers) in zip(connections, requests):
+            c.request(method, path, body, headers)
+        yield connections
     finally:
         os.kill(daemon.server_pid(), signal.SIGCONT)
+
+
+def at_once(daemon, *posts):
+    """The replies to these (body, headers)."""
+    json_type = {"Content-Type": "application/json"}
+    with in_one_turn(daemon, [("POST", "/v1/tasks?timeout=0s", json.dumps(body), {**json_type, **headers})
+                              for body, headers in posts]) as connections:
+        pass
     return [Reply(c.getresponse()) for c in connections]
+
+
+@contextlib.contextmanager
+def stopped(pid):
+    os.kill(pid, signal.SIGSTOP)
+    yield
+    os.kill(pid, signal.SIGCONT)
 
 
 def commits(daemon):
@@ -77,6 +94,86 @@ def test_many_that_run_at_once_all_run(own_daemon):
     replies = at_once(own_daemon, *[({"command": "/bin/sh", "args": ["-c", f"exit {n}"]}, {}) for n in range(30)])
     assert [r.status for r in replies] == [201] * 30
     assert [own_daemon.wait_ended(r.json["id"])["exit"]["code"] for r in replies] == list(range(30))
+
+
+def test_many_removals_take_few_commits(own_daemon):
+    d, launcher, server = own_daemon, own_daemon.process.pid, own_daemon.server_pid()
+    ids = [d.run("/bin/true")["id"] for _ in range(20)]
+    before = commits(d)
+    with stopped(launcher):
+        with in_one_turn(d, [("DELETE", f"/v1/tasks/{i}", None, {}) for i in ids]) as connections:
+            pass
+        wait_until(lambda: commits(d) > before)
+        with database(d) as db:
+            wait_until(lambda: db.execute("SELECT count(*) FROM tasks WHERE state & 256").fetchone() == (20,))
+        os.kill(server, signal.SIGSTOP)
+    wait_until(lambda: not list((d.dir / "state/tasks").iterdir()))
+    time.sleep(0.2)  # the launcher answers
+    os.kill(server, signal.SIGCONT)
+    assert [Reply(c.getresponse()).status for c in connections] == [204] * 20
+    assert 2 <= commits(d) - before <= 8
+    assert d.get("/v1/tasks").json["items"] == []
+    assert sorted(e["task"] for e in events(d, "&type=task.removed")) == sorted(ids)
+
+
+def waiting(daemon, number):
+    """A task that takes the room, and as many that wait for it."""
+    first = daemon.start_task("/bin/sleep", "900", resources={"memory": 980})
+    waits = [daemon.post("/v1/tasks?timeout=0s", {**WAITS, "resources": {"memory": 40}}).json for _ in range(number)]
+    assert [t["state"] for t in waits] == ["pending"] * number
+    return first, waits
+
+
+@pytest.fixture
+def crowded():
+    d = Daemon(BINARY, "--memory-total-mb", "1000")
+    yield d
+    d.stop()
+
+
+LIFE = ["task.created", "task.pending", "task.starting", "task.running", "task.exited"]
+
+
+def test_many_that_waited_start_with_few_commits(crowded):
+    first, waits = waiting(crowded, 20)
+    before = commits(crowded)
+    with stopped(crowded.process.pid):
+        reply = crowded.request("PATCH", f"/v1/tasks/{first['id']}", {"resources": {"memory": 100}})
+        assert reply.status == 200, reply.body
+        wait_until(lambda: len(crowded.get("/v1/tasks?state=starting").json["items"]) == 20)
+        assert 2 <= commits(crowded) - before <= 8
+    for t in waits:
+        assert crowded.wait_ended(t["id"])["exit"]["code"] == 0 and of_task(crowded, t) == LIFE
+
+
+def test_who_waited_waits_on_while_the_store_takes_nothing(crowded):
+    first, waits = waiting(crowded, 5)
+    with database(crowded) as db:
+        db.execute("BEGIN IMMEDIATE")
+        os.kill(first["pid"], signal.SIGKILL)
+        wait_until(lambda: "cannot be started now" in (crowded.dir / "log").read_text(), 20)
+        assert {crowded.task(t["id"])["state"] for t in waits} == {"pending"}
+        db.execute("ROLLBACK")
+    for t in waits:
+        assert crowded.wait_ended(t["id"])["exit"]["code"] == 0 and of_task(crowded, t) == LIFE
+
+
+def test_a_removal_whose_end_cannot_be_stored_is_refused(own_daemon):
+    """Its files are gone then; it can be removed once more."""
+    d = own_daemon
+    task = d.run("/bin/true")
+    with database(d) as db:
+        with stopped(d.process.pid):
+            with in_one_turn(d, [("DELETE", f"/v1/tasks/{task['id']}", None, {})]) as connections:
+                pass
+            wait_until(lambda: db.execute("SELECT count(*) FROM tasks WHERE state & 256").fetchone() == (1,))
+            db.execute("BEGIN IMMEDIATE")
+        reply = Reply(connections[0].getresponse())
+        assert (reply.status, reply.json["code"]) == (503, "store")
+        assert d.task(task["id"])["exit"]["code"] == 0 and of_task(d, task)[-1] == "task.exited"
+        db.execute("ROLLBACK")
+    assert d.request("DELETE", f"/v1/tasks/{task['id']}").status == 204
+    assert [e["task"] for e in events(d, "&type=task.removed")] == [task["id"]]
 
 
 def test_one_key_at_once_makes_one_task(full):
