@@ -11,6 +11,7 @@ enum { RETRY_MS = 1000 };
 struct unsettled { /* a task whose row is older than itself */
     char id[ID_LEN + 1];
     bool tell; /* the subscribers have not heard of it */
+    enum task_removal stored;
     struct unsettled *next;
 };
 
@@ -31,11 +32,14 @@ static int write_rows(struct registry *r, struct err *e)
 {
     if (creation_write(r, e) < 0)
         return -1;
-    for (const struct unsettled *u = r->unsettled; u; u = u->next) {
+    for (struct unsettled *u = r->unsettled; u; u = u->next) {
         const struct task *t = registry_find(r, u->id);
 
-        if (t && write_row(r, t, e) < 0)
+        if (!t)
+            continue;
+        if (write_row(r, t, e) < 0)
             return -1;
+        u->stored = t->removal;
     }
     return 0;
 }
@@ -98,8 +102,8 @@ static void tell(struct registry *r, const struct unsettled *u)
 
     if (t && u->tell)
         registry_announce(r, t);
-    t = registry_find(r, u->id); /* it may be gone by now */
-    if (t)
+    t = registry_find(r, u->id); /* it may be gone by now, or a subscriber has begun its removal */
+    if (t && t->removal == u->stored)
         removal_stored(r, t);
 }
 

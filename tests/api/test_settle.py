@@ -11,6 +11,7 @@ import time
 import pytest
 
 from conftest import BINARY, Daemon, Reply, UnixConnection, wait_until
+from fault_sweep import traced
 from test_events import events, of_task
 
 WAITS = {"command": "/bin/true", "queue": True}
@@ -114,6 +115,20 @@ def test_many_removals_take_few_commits(own_daemon):
     assert 2 <= commits(d) - before <= 8
     assert d.get("/v1/tasks").json["items"] == []
     assert sorted(e["task"] for e in events(d, "&type=task.removed")) == sorted(ids)
+
+
+def test_a_removal_is_stored_before_it_begins(own_daemon):
+    """Also that of a failed start, or by force, which begins as the end of the task is told."""
+    d = own_daemon
+    task = d.start_task("/bin/sleep", "900")
+    client = UnixConnection(d.socket)
+    with stopped(d.process.pid), database(d) as db, traced(d.server_pid(), "-e", "trace=fdatasync,sendmsg") as trace:
+        client.request("DELETE", f"/v1/tasks/{task['id']}?force=true")
+        wait_until(lambda: db.execute("SELECT count(*) FROM tasks WHERE state & 256").fetchone() == (1,))
+        time.sleep(0.3)
+    assert Reply(client.getresponse()).status == 204
+    calls = re.findall(r"^(\w+)\(", trace.text, re.M)
+    assert calls.count("fdatasync") >= 2 and calls[-1] == "sendmsg", trace.text
 
 
 def waiting(daemon, number):
