@@ -267,5 +267,9 @@ int recover_all(struct registry *r, struct err *e)
         return -1;
     if (adopted || recorded || cleared)
         events_emit(r, EVENT_SERVER_RECOVERED, NULL, recovered_data(adopted, recorded, cleared));
-    return registry_settle_now(r, e);
+    if (registry_settle_now(r, e) == 0)
+        return 0;
+    /* On a full disk it serves all the same: tasks can be stopped, and removed, which is what frees the disk. */
+    log_error("what was found at the start waits for the store: %s", e->detail);
+    return strcmp(e->code, STORE_DAMAGED) == 0 ? -1 : 0;
 }

@@ -106,6 +106,26 @@ def test_deletion_frees_a_full_disk(small):
     small.free()
 
 
+def test_a_server_that_starts_on_a_full_disk_serves(small):
+    """Else nobody could stop a task, or remove one to free the disk."""
+    task = small.start_task("/bin/sleep", "300")
+    big = small.sh("head -c 4000000 /dev/zero > /local/big")
+    small.fill()
+    refused(small)
+    before = small.server_pid()
+    os.kill(before, signal.SIGKILL)
+    wait_until(lambda: not os.path.exists(f"/proc/{before}"))
+    wait_until(lambda: "cloister-server" in small.children().values() and not_ready(small), 20, "a server")
+    assert small.task(task["id"])["state"] == "running"
+    assert small.post(f"/v1/tasks/{task['id']}/stop?wait=exited", {"timeout": "0s"}).json["state"] == "exited"
+    assert small.request("DELETE", f"/v1/tasks/{big['id']}").status == 204
+    wait_until(small.ready, 15, "readiness")
+    events = [e["type"] for e in small.get("/v1/events?limit=1000").json["items"]]
+    assert events.count("server.started") == 2 and events.count("task.exited") == 2
+    assert small.run("/bin/true")["exit"]["code"] == 0
+    small.free()
+
+
 def test_a_task_that_fills_the_disk_fails_alone(small):
     other = small.start_task("/bin/sleep", "300")
     task = small.start_task("/bin/sh", "-c", "cat /dev/zero > /local/all; exit 3")
