@@ -130,6 +130,25 @@ int admission_decide(const struct registry *r, const struct spec *s, enum task_s
     return 0;
 }
 
+/* t, pending until now, is something else: nobody is told before the store takes it. */
+static void change(struct registry *r, struct task *t)
+{
+    t->version++;
+    events_transition(r, t);
+    registry_mark(r, t);
+}
+
+/* It does not. type: of the event. */
+static void put_back(struct registry *r, struct task *t, const struct task *before, enum event_type type)
+{
+    events_forget(r, t->id, type);
+    t->state = before->state;
+    t->status = before->status;
+    t->version = before->version;
+    t->told = before->told;
+    registry_mark(r, t);
+}
+
 /* There is room for t: it becomes starting, once the store takes it. The row comes before the process. */
 static struct start *take(struct registry *r, struct task *t)
 {
@@ -139,22 +158,8 @@ static struct start *take(struct registry *r, struct task *t)
     t->state = TASK_STARTING;
     t->status.root_files = t->status.root_bytes = 0; /* a root of before a reboot is made anew */
     memcpy(t->status.boot_id, r->boot_id, sizeof(t->status.boot_id));
-    t->version++;
-    events_transition(r, t);
-    registry_mark(r, t);
+    change(r, t);
     return s;
-}
-
-static void put_back(struct registry *r, const struct start *s)
-{
-    struct task *t = s->task;
-
-    events_forget(r, t->id, EVENT_TASK_STARTING);
-    t->state = s->before.state;
-    t->status = s->before.status;
-    t->version = s->before.version;
-    t->told = s->before.told;
-    registry_mark(r, t);
 }
 
 static void launch(struct registry *r, const struct start *s)
@@ -194,19 +199,18 @@ static void start_all(struct registry *r, struct start *all)
         if (stored)
             launch(r, s);
         else
-            put_back(r, s);
+            put_back(r, s->task, &s->before, EVENT_TASK_STARTING);
         free(s);
     }
 }
 
-/* t, pending, is not started any more: lost when it ran before a reboot, else failed. */
+/* t, pending, is not started any more: lost when it ran before a reboot, else failed; to be stored by the caller. */
 static void give_up(struct registry *r, struct task *t, const char *lost, const struct err *failed)
 {
     if (recover_rebooted(r, t))
         recover_lose(r, t, lost);
     else
         recover_fail(r, t, failed);
-    registry_commit(r, t);
 }
 
 static void on_pump(void *arg, uint32_t events)
@@ -224,6 +228,7 @@ static void on_pump(void *arg, uint32_t events)
         /* It may have been let in by another configuration, or on another host: nobody waits behind it for ever. */
         if (admission_check(r, &t->spec, &e) < 0) {
             give_up(r, t, REBOOT_REASON "; this host cannot hold it any more", &e);
+            registry_commit(r, t);
             continue;
         }
         if (fits(r, &t->spec, &e) < 0)
@@ -245,10 +250,22 @@ void admission_pump(struct registry *r)
         r->pump = loop_add_timer(r->config.loop, 0, on_pump, r);
 }
 
-void admission_cancel(struct registry *r, struct task *t)
+int admission_cancel(struct registry *r, struct task *t, struct err *e)
 {
-    struct err e = {0};
+    struct task before = *t;
+    struct event_counters counters = r->events.counters;
+    struct err canceled = {0};
 
-    err_set(&e, 409, "canceled", "it was stopped before it was started");
-    give_up(r, t, REBOOT_REASON "; stopped before it was started again", &e);
+    err_set(&canceled, 409, "canceled", "it was stopped before it was started");
+    give_up(r, t, REBOOT_REASON "; stopped before it was started again", &canceled);
+    change(r, t);
+    if (registry_settle_now(r, e) < 0) {
+        put_back(r, t, &before, t->state == TASK_LOST ? EVENT_TASK_LOST : EVENT_TASK_FAILED);
+        r->events.counters = counters;
+        return -1;
+    }
+    registry_announce(r, t);
+    admission_pump(r); /* who waited behind it */
+    gc_ended(r, t);
+    return 0;
 }

@@ -118,8 +118,8 @@ int admission_decide(const struct registry *r, const struct spec *s, enum task_s
 int admission_change(const struct registry *r, const struct task *t, const struct spec *s, struct err *e);
 /* Room may have come free: starts who waits, in the loop's next turn. */
 void admission_pump(struct registry *r);
-/* A pending task will never start. */
-void admission_cancel(struct registry *r, struct task *t);
+/* A pending task will never start; -1 with e (503) when that cannot be stored: then it waits on. */
+int admission_cancel(struct registry *r, struct task *t, struct err *e);
 
 /* gc.c */
 void gc_start(struct registry *r);

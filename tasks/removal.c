@@ -58,12 +58,11 @@ void registry_pause(struct registry *r, struct task *t, bool paused, registry_do
 
 void registry_stop(struct registry *r, struct task *t, int signum, int64_t timeout_ms, registry_done done, void *arg)
 {
-    struct err none = {0};
+    struct err e = {0};
 
     if (t->state == TASK_PENDING) {
-        admission_cancel(r, t);
-        registry_settle(r);
-        done(arg, &none);
+        admission_cancel(r, t, &e);
+        done(arg, &e);
         return;
     }
     link_request(t, &(struct supervisor_request){.op = SUP_STOP, .signum = signum, .timeout_ms = timeout_ms}, -1, done,

@@ -262,6 +262,26 @@ def test_a_store_that_takes_nothing_refuses_them_all(full):
     assert len({r.json["id"] for r in replies}) == 10
 
 
+def test_a_stop_that_cannot_be_stored_is_refused(full):
+    """Of a task that waits: told "stopped" it must not start after the server's death."""
+    task = full.post("/v1/tasks?timeout=0s", WAITS).json
+    with database(full) as db:
+        db.execute("BEGIN IMMEDIATE")
+        for method, path in (("POST", "/stop"), ("DELETE", "?force=true")):
+            reply = full.request(method, f"/v1/tasks/{task['id']}{path}")
+            assert (reply.status, reply.json["code"]) == (503, "store")
+        assert full.task(task["id"])["state"] == "pending"
+        full.process.kill()
+        full.process.wait()
+        db.execute("ROLLBACK")
+    full.start()
+    assert full.task(task["id"])["state"] == "pending"
+    assert full.post(f"/v1/tasks/{task['id']}/stop").json["error"]["code"] == "canceled"
+    restart_server(full)
+    assert full.task(task["id"])["state"] == "failed"
+    assert of_task(full, task) == ["task.created", "task.pending", "task.failed"]
+
+
 def test_clients_that_leave_before_the_commit(full):
     """Their tasks are there all the same, as those of clients that leave later."""
     connections = [UnixConnection(full.socket) for _ in range(10)]
