@@ -22,6 +22,14 @@ const struct registry_limits *registry_limits(const struct registry *r)
     return &r->config.limits;
 }
 
+/* While a change of it is on its way the larger of both: it may fail. */
+static int64_t memory_of(const struct task *t)
+{
+    bool held = t->updating && t->memory_before > t->spec.resources.memory;
+
+    return held ? t->memory_before : t->spec.resources.memory;
+}
+
 void registry_allocated(const struct registry *r, struct capacity *c)
 {
     *c = (struct capacity){0};
@@ -29,7 +37,7 @@ void registry_allocated(const struct registry *r, struct capacity *c)
         if (!task_live(t))
             continue;
         c->tasks++;
-        c->memory_mib += t->spec.resources.memory;
+        c->memory_mib += memory_of(t);
         c->cores += t->spec.resources.cores;
         c->cpu_mhz += cgroup_mhz(r->config.cgroups, &t->spec.resources);
     }

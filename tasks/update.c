@@ -102,6 +102,7 @@ void registry_update(struct registry *r, struct task *t, struct spec *s, registr
         return;
     }
     t->updating = true;
+    t->memory_before = u->before.resources.memory;
     apply(t, on_applied, u);
 }
 

@@ -1,5 +1,7 @@
 """Who is let in, who waits, and when ended tasks go."""
 import concurrent.futures
+import os
+import signal
 import subprocess
 import threading
 import time
@@ -193,6 +195,25 @@ def test_a_change_of_memory_is_admitted_as_a_new_task_is(make_daemon):
     assert d.request("PATCH", f"/v1/tasks/{task}", {"resources": {"memory": 50}}).status == 200
     assert d.request("PATCH", f"/v1/tasks/{waits}", {"resources": {"memory": 50}}).status == 200
     wait_until(lambda: states(d)["waits"] == "running", what="the start of what fits now")
+
+
+def test_room_is_not_given_away_before_it_is_free(make_daemon):
+    """A change that its supervisor has not made yet may fail: the kernel need not find memory to take away."""
+    d = make_daemon("--memory-total-mb", "100")
+    task = create(d, resources={"memory": 80}).json["id"]
+    supervisor = next(pid for pid, name in d.children().items() if name != "cloister-server")
+    os.kill(supervisor, signal.SIGSTOP)
+    try:
+        changing = threading.Thread(target=change_memory, args=(d, task, 40))
+        changing.start()
+        wait_until(lambda: d.task(task)["spec"]["resources"]["memory"] == 40, what="the change")
+        assert d.get("/v1/node").json["allocated"]["memory"] == 80
+        assert create(d, resources={"memory": 60}).json["code"] == "no_capacity"
+    finally:
+        os.kill(supervisor, signal.SIGCONT)
+    changing.join()
+    assert d.get("/v1/node").json["allocated"]["memory"] == 40
+    assert create(d, resources={"memory": 60}).status == 201
 
 
 def test_the_queue_has_a_bound(make_daemon):
