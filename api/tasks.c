@@ -59,13 +59,24 @@ static bool matches(const struct request *q, const struct filter *f, const struc
     if ((f->state >= 0 && (int)t->state != f->state) || (f->name && strcmp(f->name, t->spec.name) != 0) ||
         (f->user && strcmp(f->user, t->spec.user ? t->spec.user : "nobody") != 0))
         return false;
-    /* Ids sort by time of creation, so a cursor stays good when its task is gone. */
     if (f->cursor && (f->ascending ? strcmp(t->id, f->cursor) <= 0 : strcmp(t->id, f->cursor) >= 0))
         return false;
     for (size_t i = 0; request_query(q, "label", i); i++)
         if (!has_label(t, request_query(q, "label", i)))
             return false;
     return true;
+}
+
+/* Where the list begins, or goes on. Ids sort by time of creation, so a cursor stays good when its task is gone: then
+ * they are compared. Else they are not, since the clock may have been set back between two tasks. */
+static struct task *begin(struct registry *r, struct filter *f)
+{
+    struct task *at = f->cursor ? registry_find(r, f->cursor) : NULL;
+
+    if (!at)
+        return f->ascending ? registry_first(r) : registry_last(r);
+    f->cursor = NULL;
+    return f->ascending ? at->next : at->prev;
 }
 
 /* Each is freed before the next is made: a tree of a thousand tasks would cost malloc three times as long. */
@@ -97,7 +108,7 @@ void tasks_list(struct request *q)
     const char *next = NULL;
     int64_t n = 0;
     buf_puts(&b, "{\"items\":[");
-    for (struct task *t = f.ascending ? registry_first(r) : registry_last(r); t; t = f.ascending ? t->next : t->prev) {
+    for (struct task *t = begin(r, &f); t; t = f.ascending ? t->next : t->prev) {
         if (!matches(q, &f, t))
             continue;
         if (n == f.limit) {

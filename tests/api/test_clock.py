@@ -91,3 +91,20 @@ def test_the_clock_of_the_daemon_is_the_one_that_jumps(timed):
     clock.set(DAY)
     created = d.run("/bin/true")["created_at"]
     assert created[:10] == time.strftime("%Y-%m-%d", time.gmtime(time.time() + DAY))
+
+
+@pytest.mark.parametrize("order", ["asc", "desc"])
+def test_a_list_in_pages_misses_nothing_after_a_jump_back(timed, order):
+    clock, d = timed
+    made = []
+    for jump in (0, -DAY, -2 * DAY):
+        clock.set(jump)
+        made += [d.run("/bin/true")["id"] for _ in range(3)]
+    listed, cursor = [], ""
+    while True:
+        page = d.get(f"/v1/tasks?limit=2&order={order}{cursor}").json
+        listed += [t["id"] for t in page["items"]]
+        if "next_cursor" not in page:
+            break
+        cursor = f"&cursor={page['next_cursor']}"
+    assert listed == (made if order == "asc" else made[::-1])
