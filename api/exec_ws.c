@@ -15,7 +15,7 @@
 #include "server/websocket.h"
 #include "tasks/logfile.h"
 
-enum { CHUNK = 16 * 1024, QUEUE_MAX = 256 * 1024, ACK_EVERY = 1 << 20 };
+enum { CHUNK = 16 * 1024, ACK_EVERY = 1 << 20 };
 
 struct console {
     struct request *q; /* until the WebSocket is open */
@@ -108,7 +108,7 @@ static void pump(struct console *c)
     _cleanup_buf_ struct buf b = {0};
     bool more = !c->done;
 
-    while (more && ws_queued(c->ws) < QUEUE_MAX) {
+    while (more && !ws_full(c->ws)) {
         bool out = send_chunk(c, 0, &b), err = send_chunk(c, 1, &b);
 
         more = out || err;

@@ -17,6 +17,10 @@
 
 enum { PING_MS = 30000, PINGS_MISSED = 2, CLOSE_MS = 5000, LOW_WATER = 64 * 1024, REASON_MAX = 123, KEY_LEN = 24 };
 
+/* What is queued at most, in bytes and in messages; pongs beyond these before nothing is read any more, since wslay
+ * queues one for each ping; and bytes that are read in one turn of the loop, so that others have theirs. */
+enum { QUEUE_MAX = 256 * 1024, MESSAGES_MAX = 512, PONGS_MAX = 512, TURN_MAX = 64 * 1024 };
+
 struct ws {
     struct upgraded *upgraded;
     struct loop *loop;
@@ -27,7 +31,8 @@ struct ws {
     void *arg;
     char *sent; /* read by the HTTP side already */
     size_t sent_len, sent_at;
-    int missed; /* pings in a row after which nothing came */
+    int missed;    /* pings in a row after which nothing came */
+    size_t budget; /* bytes that may still be read in this turn */
     bool paused, closing, close_queued;
     int code;
     char reason[REASON_MAX + 1];
@@ -84,6 +89,12 @@ static void add_accept(struct request *q)
     reply_header(q, "Sec-WebSocket-Accept", b.data);
 }
 
+/* Before its client has taken some of the answers to it nothing more is read. */
+static bool may_read(const struct ws *w)
+{
+    return !w->paused && wslay_event_get_queued_msg_count(w->context) < MESSAGES_MAX + PONGS_MAX;
+}
+
 /* --- what wslay calls --------------------------------------------------------------------------------------------- */
 
 static ssize_t on_recv(wslay_event_context_ptr context, uint8_t *out, size_t cap, int flags, void *arg)
@@ -92,15 +103,17 @@ static ssize_t on_recv(wslay_event_context_ptr context, uint8_t *out, size_t cap
     ssize_t n;
 
     (void)flags;
-    if (w->paused) {
+    if (!may_read(w) || w->budget == 0) {
         wslay_event_set_error(context, WSLAY_ERR_WOULDBLOCK);
         return -1;
     }
+    cap = cap < w->budget ? cap : w->budget;
     if (w->sent_at < w->sent_len) {
         size_t part = w->sent_len - w->sent_at < cap ? w->sent_len - w->sent_at : cap;
 
         memcpy(out, w->sent + w->sent_at, part);
         w->sent_at += part;
+        w->budget -= part;
         return (ssize_t)part;
     }
     do
@@ -108,6 +121,7 @@ static ssize_t on_recv(wslay_event_context_ptr context, uint8_t *out, size_t cap
     while (n < 0 && errno == EINTR);
     if (n > 0) {
         w->missed = 0;
+        w->budget -= (size_t)n;
         return n;
     }
     wslay_event_set_error(context, n < 0 && errno == EAGAIN ? WSLAY_ERR_WOULDBLOCK : WSLAY_ERR_CALLBACK_FAILURE);
@@ -153,10 +167,10 @@ static void update(struct ws *w)
 {
     uint32_t events = 0;
 
-    if (!w->paused && wslay_event_want_read(w->context))
+    if (may_read(w) && wslay_event_want_read(w->context))
         events |= EPOLLIN;
     if (wslay_event_want_write(w->context) || (w->closing && !w->close_queued) ||
-        (!w->paused && w->sent_at < w->sent_len))
+        (may_read(w) && w->sent_at < w->sent_len))
         events |= EPOLLOUT;
     loop_set_events(w->source, events);
 }
@@ -175,6 +189,7 @@ static void on_io(void *arg, uint32_t events)
     struct ws *w = arg;
     bool hung_up = events & (EPOLLHUP | EPOLLERR);
 
+    w->budget = TURN_MAX;
     if ((hung_up && w->paused) || wslay_event_recv(w->context) != 0) {
         finish(w);
         return;
@@ -272,9 +287,10 @@ void ws_send(struct ws *w, bool binary, const void *data, size_t len)
     update(w);
 }
 
-size_t ws_queued(const struct ws *w)
+bool ws_full(const struct ws *w)
 {
-    return wslay_event_get_queued_msg_length(w->context);
+    return wslay_event_get_queued_msg_length(w->context) >= QUEUE_MAX ||
+           wslay_event_get_queued_msg_count(w->context) >= MESSAGES_MAX;
 }
 
 void ws_pause(struct ws *w, bool paused)

@@ -30,7 +30,7 @@ void ws_accept(struct request *q, const char *protocol, const struct ws_handler 
 
 /* Queues a message, copied; it is sent as the client takes it. */
 void ws_send(struct ws *w, bool binary, const void *data, size_t len);
-size_t ws_queued(const struct ws *w); /* bytes not sent yet */
+bool ws_full(const struct ws *w); /* so much is not sent yet that no more should be queued */
 /* Stops reading (what has been read already may still be delivered, at most 4 KiB), or goes on. */
 void ws_pause(struct ws *w, bool paused);
 /* Sends what is queued, then closes with the code and a reason of at most 123 bytes. No message is delivered after. */

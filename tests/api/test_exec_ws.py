@@ -10,6 +10,8 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
+import time
 import urllib.parse
 
 import pytest
@@ -465,6 +467,25 @@ def test_frames_sent_with_the_request_count(daemon, task):
     assert data.startswith(b"HTTP/1.1 101 ")
     assert b"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n" in data  # the example of RFC 6455, 1.3
     assert b"\x82\x04\x01hi\n" in data and b'{"exit":{"code":0' in data and data.endswith(b"\x88\x02\x03\xe8")
+
+
+def test_a_flood_of_pings_is_read_as_its_answers_are(own_daemon):
+    """They are queued for the client, and must not pile up; others are served meanwhile."""
+    pings, masked = 400000, b"\0\0\0\0"
+    s = handshake(own_daemon, own_daemon.start_task("/bin/sleep", "1000"), b"")
+    sender = threading.Thread(target=s.sendall, args=((b"\x89\xfd" + masked + bytes(125)) * pings + b"\x82\x84" + masked +
+                                                      b"\x00hi\n",))
+    sender.start()
+    time.sleep(1)
+    assert own_daemon.get("/healthz", timeout=5).status == 200
+    own_daemon.assert_server_is_small()
+    data = bytearray()
+    while not data.endswith(b"\x82\x04\x01hi\n"):
+        data += s.recv(1 << 20)
+    sender.join()
+    assert data.count(b"\x8a\x7d" + bytes(125)) == pings
+    own_daemon.assert_server_is_small()
+    s.close()
 
 
 def test_unmasked_frames_are_a_protocol_error(daemon, task):
