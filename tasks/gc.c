@@ -21,13 +21,14 @@ struct collection { /* somebody waits for registry_gc */
 struct gc {
     struct registry *registry;
     struct loop_source *timer;
-    int64_t in_flight;
+    int64_t in_flight, asked; /* removals; of them those for collections */
     struct collection *collections;
 };
 
 struct removing {
     struct gc *gc;
     char id[ID_LEN + 1];
+    bool asked; /* for a collection */
 };
 
 static int64_t age_ms(const struct registry *r, const struct task *t)
@@ -95,9 +96,10 @@ static bool collecting(const struct registry *r)
     return false;
 }
 
+/* Other removals are not waited for: where tasks end all the time, some are always in flight. */
 static void answer_collections(struct gc *g)
 {
-    if (!g->collections || g->in_flight > 0 || collecting(g->registry))
+    if (!g->collections || g->asked > 0 || collecting(g->registry))
         return;
     while (g->collections) {
         struct collection *c = g->collections;
@@ -115,14 +117,16 @@ static void on_removed(void *arg, const struct err *e)
     struct removing *m = arg;
     struct gc *g = m->gc;
     struct task *t = registry_find(g->registry, m->id);
+    bool asked = m->asked;
 
     free(m);
     g->in_flight--;
+    g->asked -= asked;
     if (e->status && t) {
         t->collect = t->collected = false;
         t->gc_retry_at_ms = clock_mono_ms() + RETRY_MS;
     }
-    for (struct collection *c = g->collections; c && !e->status; c = c->next)
+    for (struct collection *c = g->collections; c && asked && !e->status; c = c->next)
         c->removed++;
     if (e->status != 503 || !g->registry->launcher_gone) /* else the registry is about to end */
         step(g);
@@ -148,9 +152,11 @@ static void step(struct gc *g)
 
         m->gc = g;
         memcpy(m->id, t->id, sizeof(m->id));
+        m->asked = t->collect;
         t->collect = false;
         t->collected = true;
         g->in_flight++;
+        g->asked += m->asked;
         registry_remove(r, t, on_removed, m);
     }
     answer_collections(g);

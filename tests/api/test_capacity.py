@@ -339,6 +339,23 @@ def test_a_collection_answers_although_somebody_else_removes_what_it_was_to_remo
         assert collection.result().status == 200
 
 
+def test_a_collection_answers_although_tasks_end_all_the_time(make_daemon):
+    d = make_daemon("--gc-parallel-destroys", "1")
+    over = threading.Event()
+
+    def load():
+        while not over.is_set():
+            d.post("/v1/tasks?wait=exited", {"command": "/bin/true", "ttl": "1ms"})
+    with concurrent.futures.ThreadPoolExecutor(12) as pool:
+        try:
+            loads = [pool.submit(load) for _ in range(12)]
+            wait_until(lambda: d.get("/v1/node").json["tasks"]["exited"] > 20, 20, "more ends than removals")
+            assert d.post("/v1/gc", {}, timeout=30).json["removed"] > 0
+        finally:
+            over.set()
+        assert [f.result() for f in loads] == [None] * 12
+
+
 def test_collection_and_deletion_do_not_trip_over_each_other(own_daemon):
     d = own_daemon
     ids = [d.run("/bin/true")["id"] for _ in range(10)]
