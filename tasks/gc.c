@@ -26,7 +26,7 @@ struct gc {
 };
 
 struct removing {
-    struct gc *gc;
+    struct registry *registry;
     char id[ID_LEN + 1];
     bool asked; /* for a collection */
 };
@@ -115,11 +115,13 @@ static void step(struct gc *g);
 static void on_removed(void *arg, const struct err *e)
 {
     struct removing *m = arg;
-    struct gc *g = m->gc;
-    struct task *t = registry_find(g->registry, m->id);
+    struct gc *g = m->registry->gc;
+    struct task *t = registry_find(m->registry, m->id);
     bool asked = m->asked;
 
     free(m);
+    if (!g) /* the registry ends */
+        return;
     g->in_flight--;
     g->asked -= asked;
     if (e->status && t) {
@@ -150,7 +152,7 @@ static void step(struct gc *g)
     while (g->in_flight < r->config.limits.gc_parallel && (t = pick(r, &due))) {
         struct removing *m = xcalloc(1, sizeof(*m));
 
-        m->gc = g;
+        m->registry = r;
         memcpy(m->id, t->id, sizeof(m->id));
         m->asked = t->collect;
         t->collect = false;

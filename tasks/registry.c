@@ -91,8 +91,8 @@ void registry_close(struct registry *r)
     creation_refuse_all(r, &e); /* the launcher, which stops too, may not get to them */
     if (r->store && registry_settle_now(r, &failure) < 0)
         log_error("the last changes are not stored: %s", failure.detail);
+    gc_stop(r); /* first: it would go on with the next */
     removal_fail_all(r, &e);
-    gc_stop(r);
     loop_remove(r->pump);
     for (struct task *t = r->first, *next; t; t = next) {
         next = t->next;
