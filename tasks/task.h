@@ -40,9 +40,9 @@ struct task {
     int64_t version, created_at;
     struct run_status status;
     char *idempotency_key, *body_hash;
-    bool updating;         /* its supervisor has been sent another spec and has not answered; */
-    int64_t memory_before; /* and until then it may have as much as this, MiB */
     enum task_removal removal;
+    bool updating;          /* its supervisor has been sent another spec and has not answered; */
+    int64_t memory_before;  /* and until then it may have as much as this, MiB */
     bool collect;           /* by registry_gc */
     bool collected;         /* its removal is the garbage collection's */
     int64_t gc_retry_at_ms; /* CLOCK_BOOTTIME; after a removal that failed */
