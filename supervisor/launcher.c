@@ -117,6 +117,8 @@ _Noreturn static void server_child(struct running *r, int sock, pid_t launcher)
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
     signal(SIGPIPE, SIG_IGN);
+    /* Who could add to our epoll instance would choose the pointers that we follow (epoll_ctl(2), data). */
+    loop_free(r->loop);
     close(r->signal_fd);
     if (r->l->cgroups.devices_fd >= 0)
         close(r->l->cgroups.devices_fd);

@@ -143,6 +143,17 @@ def test_the_server_is_never_root():
     assert run.returncode == 2 and "server_user must not be root" in run.stderr
 
 
+def test_the_server_has_no_hand_in_the_launchers_loop(own_daemon):
+    """Who can add to an epoll instance chooses the pointers that its owner follows (epoll_ctl(2), data)."""
+    def instances(pid):
+        fds = pathlib.Path(f"/proc/{pid}/fd")
+        return {pathlib.Path(f"/proc/{pid}/fdinfo/{fd.name}").read_text() for fd in fds.iterdir()
+                if os.readlink(fd) == "anon_inode:[eventpoll]"}
+    launchers = instances(own_daemon.process.pid)
+    assert launchers and all("tfd:" in i for i in launchers), "what it waits for is told, and tells them apart"
+    assert not launchers & instances(own_daemon.server_pid())
+
+
 @pytest.mark.parametrize("kind", ["unix", "tcp"])
 def test_a_server_that_is_still_on_its_way_out_is_waited_for(own_daemon, kind):
     """As that of a launcher that was killed, while the disk lets it wait."""
