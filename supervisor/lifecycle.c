@@ -120,6 +120,8 @@ static void start_again(void *arg, uint32_t events)
     (void)events;
     s->restart_timer = NULL;
     remove_timers(s);
+    loop_remove(s->child_source); /* a start waits for its own children */
+    s->child_source = NULL;
     s->main_reaped = s->restart_asked = false;
     s->kill_reason = NULL;
     s->status.pid = 0;

@@ -117,8 +117,6 @@ void supervision_finish(struct supervision *s)
 static void on_end(struct supervision *s)
 {
     stop_ended(s);
-    loop_remove(s->child_source);
-    s->child_source = NULL;
     if (cgroup_kill(s->args->cgroups, s->args->id, END_KILL_MS) < 0)
         log_error("task %s: processes are left that cannot be killed", s->args->id);
     input_close(s);

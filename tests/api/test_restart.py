@@ -68,6 +68,17 @@ def test_it_waits_for_its_restart_and_says_so(daemon, start):
     assert daemon.post(f"/v1/tasks/{task['id']}/pause", {}).json["code"] == "task_not_running"
 
 
+def test_reading_its_files_meanwhile_leaves_no_process(own_daemon):
+    d = own_daemon
+    task = d.start_task("/bin/false", restart={"attempts": 1, "delay": "1h"})
+    wait_state(d, task, "restarting")
+    supervisor = next(pid for pid, name in d.children().items() if name == "cloister-task")
+    for _ in range(5):
+        assert d.get(f"/v1/tasks/{task['id']}/files/local").status == 200
+    children = pathlib.Path(f"/proc/{supervisor}/task/{supervisor}/children")
+    wait_until(lambda: not children.read_text().split(), 5, "the end of those who read them")
+
+
 def test_a_stop_ends_the_wait(daemon, start):
     task = start("exit 5", restart={"attempts": 1, "delay": "1h"})
     wait_state(daemon, task, "restarting")
