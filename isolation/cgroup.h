@@ -127,6 +127,9 @@ int cgroup_remove(const struct cgroup_host *h, const char *id);
 /* fn for each process of the group and of the groups in it, by pid as this process sees it. -1 with errno when no
  * hierarchy tells. */
 int cgroup_members(const struct cgroup_host *h, const char *id, int (*fn)(void *arg, pid_t pid), void *arg);
+/* Sends the signal to each process of the group and of the groups in it. 0, or -1 with errno when one could not be sent
+ * it, or no hierarchy tells who they are. */
+int cgroup_signal(const struct cgroup_host *h, const char *id, int signum);
 /* Calls fn for the id of each group below the parent (union over hierarchies may repeat an id). */
 void cgroup_each(const struct cgroup_host *h, void (*fn)(void *arg, const char *id), void *arg);
 

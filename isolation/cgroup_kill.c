@@ -37,17 +37,25 @@ static bool is_member(const char *id, pid_t pid)
     return false;
 }
 
+struct signalling {
+    const char *id; /* of the group */
+    int signum;
+};
+
 /* The pid was read a moment ago and may be another process by now: the pidfd holds on to one, which then is asked where
  * it belongs. */
-static void kill_member(const char *id, pid_t pid)
+static int signal_one(void *arg, pid_t pid)
 {
+    const struct signalling *s = arg;
     _cleanup_close_ int fd = (int)syscall(SYS_pidfd_open, pid, 0);
+    int rc = 0;
     if (fd >= 0) {
-        if (is_member(id, pid))
-            syscall(SYS_pidfd_send_signal, fd, SIGKILL, NULL, 0);
-    } else if (errno == ENOSYS && is_member(id, pid)) {
-        kill(pid, SIGKILL);
+        if (is_member(s->id, pid))
+            rc = (int)syscall(SYS_pidfd_send_signal, fd, s->signum, NULL, 0);
+    } else if (errno == ENOSYS && is_member(s->id, pid)) {
+        rc = kill(pid, s->signum);
     }
+    return rc < 0 && errno != ESRCH ? -1 : 0;
 }
 
 struct sweep {
@@ -139,17 +147,10 @@ int cgroup_freeze(const struct cgroup_host *h, const char *id, bool frozen)
     return -1;
 }
 
-static int kill_one(void *arg, pid_t pid)
-{
-    kill_member(arg, pid);
-    return 0;
-}
-
 size_t cg_kill_members(const char *dir, const char *name)
 {
-    char copy[CG_NAME];
-    struct sweep s = {.fn = kill_one, .arg = copy};
-    snprintf(copy, sizeof(copy), "%s", name);
+    struct signalling killing = {name, SIGKILL};
+    struct sweep s = {.fn = signal_one, .arg = &killing};
     sweep_dir(&s, dir);
     return s.members;
 }
@@ -157,12 +158,12 @@ size_t cg_kill_members(const char *dir, const char *name)
 static void kill_by_freezer(const struct cgroup_host *h, const char *id)
 {
     const char *mounts[CG_TREES];
-    char dir[CG_PATH], copy[CG_NAME];
-    snprintf(copy, sizeof(copy), "%s", id);
+    char dir[CG_PATH];
+    struct signalling killing = {id, SIGKILL};
     size_t n = cg_trees(h, mounts);
     freeze(h, id, true);
     for (size_t i = 0; i < n; i++) {
-        struct sweep s = {.fn = kill_one, .arg = copy};
+        struct sweep s = {.fn = signal_one, .arg = &killing};
         cg_dir(h, mounts[i], id, dir);
         sweep_dir(&s, dir);
     }
@@ -182,6 +183,11 @@ int cgroup_members(const struct cgroup_host *h, const char *id, int (*fn)(void *
     cg_dir(h, mounts[n - 1], id, dir); /* v2's when there is one */
     sweep_dir(&s, dir);
     return s.failed;
+}
+
+int cgroup_signal(const struct cgroup_host *h, const char *id, int signum)
+{
+    return cgroup_members(h, id, signal_one, &(struct signalling){id, signum});
 }
 
 static bool populated(const struct cgroup_host *h, const char *id)

@@ -51,7 +51,7 @@ static int signal_all_members(struct supervision *s, int signum)
 {
     if (!cgroup_tracks(s->args->cgroups))
         return descendants_each(signal_one, &signum);
-    return cgroup_members(s->args->cgroups, s->args->id, signal_one, &signum);
+    return cgroup_signal(s->args->cgroups, s->args->id, signum);
 }
 
 static int count_one(void *arg, pid_t pid)

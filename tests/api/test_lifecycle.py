@@ -1,9 +1,13 @@
 """Tasks are listed, found, signalled, stopped and deleted."""
+import ctypes
 import json
+import os
+import signal
 import threading
 import time
 
 from conftest import Reply, UnixConnection, wait_until
+from fault_sweep import traced
 
 
 def test_states_and_view(daemon):
@@ -81,6 +85,36 @@ def test_signal_to_all(daemon):
     wait_until(lambda: len(daemon.processes()) >= 2)
     assert daemon.post(f"/v1/tasks/{task['id']}/signal", {"signal": "TERM", "target": "all"}).status == 204
     assert daemon.wait_ended(task["id"])["exit"]["code"] == 3  # the child died; pid 1 has no handler and went on
+
+
+def clone_as(pid, *command):
+    """A child of ours with this pid, by clone3(2)'s set_tid, that runs the command. No other thread runs meanwhile (PyDLL)."""
+    number = ctypes.c_int(pid)
+    arguments = (ctypes.c_uint64 * 11)(0, 0, 0, 0, signal.SIGCHLD, 0, 0, 0, ctypes.addressof(number), 1, 0)
+    child = ctypes.PyDLL(None).syscall(ctypes.c_long(435), arguments, ctypes.c_size_t(ctypes.sizeof(arguments)))
+    if child == 0:
+        os.execv(command[0], command)
+    return child == pid
+
+
+def test_a_signal_to_all_meets_nobody_who_has_got_the_pid_since(own_daemon):
+    d = own_daemon
+    task = d.start_task("/bin/sh", "-c", "trap : USR1; sleep 60 & wait; while :; do sleep 60 & wait; done")
+    wait_until(lambda: len(d.processes()) == 2)
+    main = d.task(task["id"])["pid"]
+    victim = next(int(p) for p in d.processes() if int(p) != main)
+    supervisor = next(pid for pid, name in d.children().items() if name == "cloister-task")
+    calls = "kill,pidfd_open"  # who is to be signalled is known before the first of them
+    with traced(supervisor, "-e", f"trace={calls}", "-e", f"inject={calls}:delay_enter=2000000"):
+        asking = threading.Thread(target=d.post, args=(f"/v1/tasks/{task['id']}/signal", {"signal": "USR1", "target": "all"}))
+        asking.start()
+        time.sleep(0.5)
+        os.kill(victim, signal.SIGKILL)
+        wait_until(lambda: clone_as(victim, "/bin/sleep", "60"), 1, "a process with the pid of another")
+        asking.join()
+    assert os.waitpid(victim, os.WNOHANG) == (0, 0), "it lives"
+    os.kill(victim, signal.SIGKILL)
+    os.waitpid(victim, 0)
 
 
 def test_bad_signals(daemon):
