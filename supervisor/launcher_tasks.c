@@ -223,6 +223,8 @@ void task_files(struct launcher *l, const char *id, int channel)
 
     if (pid > 0)
         return;
+    if (pid == 0)
+        keep_only(channel);
     if (pid < 0)
         err_set(&e, 503, "no_resources", "cannot fork: %s", strerror(errno));
     else if (await_supervisor(l->policy, id) == 0)

@@ -11,6 +11,7 @@ import time
 import pytest
 
 from conftest import MemoryDaemon, wait_until
+from fault_sweep import traced
 
 
 def alive(pid):
@@ -187,3 +188,28 @@ def test_a_supervisor_that_does_not_answer_is_not_taken_for_dead(own_daemon):
     os.kill(supervisor, signal.SIGCONT)
     wait_until(lambda: d.post(f"/v1/tasks/{task['id']}/stop", {"timeout": "0s"}).status != 503, 20, "the link")
     assert d.wait_ended(task["id"])["exit"]["signal"] == "SIGKILL"
+
+
+def read_until_cut(daemon, path):
+    with contextlib.suppress(OSError, http.client.HTTPException):
+        daemon.get(path)
+
+
+def test_a_read_of_an_ended_tasks_files_does_not_keep_the_next_launcher_from_its_sockets(own_daemon):
+    """It waits for the task's supervisor, which has told of the end and has not left."""
+    d = own_daemon
+    task = d.start_task("/bin/sleep", "300")
+    supervisor = next(pid for pid, name in d.children().items() if name == "cloister-task")
+    with traced(supervisor, "-e", "trace=unlink", "-e", "inject=unlink:delay_enter=9000000"):
+        assert d.post(f"/v1/tasks/{task['id']}/stop", {"timeout": "0s"}).status == 202
+        d.wait_ended(task["id"])
+        reader = threading.Thread(target=read_until_cut, args=(d, f"/v1/tasks/{task['id']}/files/local"))
+        reader.start()
+        helper = wait_until(lambda: next((p for p, n in d.children().items() if n == "cloisterd"), None), 5, "the reader")
+        server = d.server_pid()
+        d.process.kill()
+        d.process.wait()
+        wait_until(lambda: not alive(server), 10, "the server's end")
+        assert alive(helper)
+        d.start()
+        reader.join()
