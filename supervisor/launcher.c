@@ -27,10 +27,10 @@
 #include "isolation/sandbox.h"
 #include "supervisor/launcher_internal.h"
 
-enum { RESTART_DELAY_MS = 1000, QUICK_DEATH_MS = 1000 };
+enum { RESTART_DELAY_MS = 1000, QUICK_DEATH_MS = 1000, CLEARINGS_MAX = 32 };
 
 struct clearing { /* a helper that clears a task away */
-    pid_t pid;
+    pid_t pid;    /* 0: it waits for one of the first CLEARINGS_MAX to end */
     struct launcher_request request;
     struct clearing *next;
 };
@@ -43,8 +43,8 @@ struct running { /* the launcher while it runs */
     struct loop_source *server_source;
     pid_t server_pid; /* 0 while it is down */
     int64_t server_started;
-    struct clearing *clearings;
-    bool ready; /* the service manager has been told */
+    struct clearing *clearings; /* in the order in which they were asked for */
+    bool ready;                 /* the service manager has been told */
     bool stopping;
 };
 
@@ -140,8 +140,24 @@ static void server_alive(struct running *r)
     r->ready = true;
 }
 
+/* Those that wait: the next server asks again. */
+static void forget_clearings(struct running *r)
+{
+    for (struct clearing **at = &r->clearings; *at;) {
+        struct clearing *c = *at;
+
+        if (c->pid > 0) {
+            at = &c->next;
+            continue;
+        }
+        *at = c->next;
+        free(c);
+    }
+}
+
 static void disconnect(struct running *r)
 {
+    forget_clearings(r);
     loop_remove(r->server_source);
     r->server_source = NULL;
     if (r->server_sock >= 0)
@@ -149,34 +165,64 @@ static void disconnect(struct running *r)
     r->server_sock = -1;
 }
 
-static void clear(struct running *r, const struct launcher_request *q)
+/* What no helper has answered; when that fails too the server is to begin anew. */
+static void answer_clearing(struct running *r, const struct launcher_request *q, const char *step, int errnum,
+                            const char *why)
 {
-    pid_t pid = clear_task(r->l, q, r->server_sock);
+    struct launcher_reply reply = {.head = message_head(MSG_LAUNCHER_REPLY), .op = q->op};
 
-    if (pid <= 0)
-        return;
-    struct clearing *c = xcalloc(1, sizeof(*c));
-    *c = (struct clearing){.pid = pid, .request = *q, .next = r->clearings};
-    r->clearings = c;
+    memcpy(reply.id, q->id, sizeof(reply.id));
+    err_step(&reply.err, step, errnum, "%s", why);
+    if (r->server_sock >= 0 && message_send(r->server_sock, &reply.head, NULL, 0) < 0)
+        disconnect(r);
 }
 
-/* A helper that has not answered is answered for; when that fails too the server is to begin anew. */
+/* After a reboot all tasks are cleared away: a process for each at once might be more than the host has. */
+static void start_clearings(struct running *r)
+{
+    struct clearing **at = &r->clearings;
+
+    for (int n = 0; *at && n < CLEARINGS_MAX;) {
+        struct clearing *c = *at;
+        pid_t pid = c->pid > 0 ? c->pid : clear_task(r->l, &c->request, r->server_sock);
+
+        if (pid > 0) {
+            c->pid = pid;
+            at = &c->next;
+            n++;
+        } else if (n > 0) {
+            return; /* tried again when one of the others has ended */
+        } else {
+            *at = c->next;
+            answer_clearing(r, &c->request, "launch", errno, "cannot fork");
+            free(c);
+        }
+    }
+}
+
+static void clear(struct running *r, const struct launcher_request *q)
+{
+    struct clearing **at = &r->clearings, *c = xcalloc(1, sizeof(*c));
+
+    c->request = *q;
+    while (*at)
+        at = &(*at)->next;
+    *at = c;
+    start_clearings(r);
+}
+
 static void cleared(struct running *r, pid_t pid, int status)
 {
     for (struct clearing **at = &r->clearings; *at; at = &(*at)->next) {
         struct clearing *c = *at;
-        struct launcher_reply reply = {.head = message_head(MSG_LAUNCHER_REPLY), .op = c->request.op};
 
         if (c->pid != pid)
             continue;
         *at = c->next;
-        memcpy(reply.id, c->request.id, sizeof(reply.id));
+        if (status != 0)
+            answer_clearing(r, &c->request, HELPER_STEP, ECHILD, "the helper that cleared the task away has died");
         free(c);
-        if (status == 0 || r->server_sock < 0)
-            return;
-        err_step(&reply.err, HELPER_STEP, ECHILD, "the helper that cleared the task away has died");
-        if (message_send(r->server_sock, &reply.head, NULL, 0) < 0)
-            disconnect(r);
+        start_clearings(r);
         return;
     }
 }

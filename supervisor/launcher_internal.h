@@ -7,8 +7,8 @@
 
 /* launcher_tasks.c: what the server may ask for. Each forks and returns at once; fds stay the caller's. */
 void launch_task(struct launcher *l, const char *id, bool again, int spec_fd, int server_fd);
-/* The pid of the helper that does it and answers: when it ends with another status than 0 it has not answered. 0: the
- * answer was given at once. */
+/* The pid of the helper that does it and answers, or -1 with errno. When it ends with another status than 0 it has not
+ * answered. */
 pid_t clear_task(struct launcher *l, const struct launcher_request *r, int reply_sock);
 void task_files(struct launcher *l, const char *id, int channel);
 /* At start: ends what supervisors that are no more have left in our cgroups. */

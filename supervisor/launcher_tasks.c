@@ -200,19 +200,13 @@ pid_t clear_task(struct launcher *l, const struct launcher_request *r, int reply
     struct launcher_reply reply = {.head = message_head(MSG_LAUNCHER_REPLY), .op = r->op};
     pid_t pid = fork(); /* a large tree or a slow kill must not hold up the next launch */
 
-    memcpy(reply.id, r->id, sizeof(reply.id));
-    if (pid > 0)
+    if (pid != 0)
         return pid;
-    if (pid == 0)
-        keep_only(reply_sock);
-    if (pid < 0)
-        err_step(&reply.err, "launch", errno, "cannot fork");
-    else if (clear_now(l, r->id, r->op == REMOVE_TASK, &reply.err) == 0)
+    keep_only(reply_sock);
+    memcpy(reply.id, r->id, sizeof(reply.id));
+    if (clear_now(l, r->id, r->op == REMOVE_TASK, &reply.err) == 0)
         network_clear(l->policy, r->id);
-    int rc = message_send(reply_sock, &reply.head, NULL, 0);
-    if (pid == 0)
-        _exit(rc < 0);
-    return 0;
+    _exit(message_send(reply_sock, &reply.head, NULL, 0) < 0);
 }
 
 /* While its supervisor lives, that one alone reaches the task's files: they may be on a disk of their own. */

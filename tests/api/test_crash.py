@@ -190,6 +190,21 @@ def test_a_supervisor_that_does_not_answer_is_not_taken_for_dead(own_daemon):
     assert d.wait_ended(task["id"])["exit"]["signal"] == "SIGKILL"
 
 
+def test_many_removals_at_once_are_few_processes(own_daemon):
+    """As after a reboot, which leaves all tasks to be cleared away."""
+    d = own_daemon
+    tasks = [d.run("/bin/true") for _ in range(60)]
+    with traced(d.process.pid, "-f", "-e", "trace=unlink", "-e", "inject=unlink:delay_enter=300000"):
+        threads = [threading.Thread(target=d.request, args=("DELETE", f"/v1/tasks/{t['id']}")) for t in tasks]
+        for thread in threads:
+            thread.start()
+        most = 0
+        while any(t.is_alive() for t in threads):
+            most = max(most, list(d.children().values()).count("cloisterd"))
+        assert 1 < most <= 32, most
+    assert not d.rows() and not d.directories()
+
+
 def read_until_cut(daemon, path):
     with contextlib.suppress(OSError, http.client.HTTPException):
         daemon.get(path)
