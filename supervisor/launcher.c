@@ -114,6 +114,7 @@ _Noreturn static void server_child(struct running *r, int sock, pid_t launcher)
 
     log_init("server");
     prctl(PR_SET_NAME, "cloister-server");
+    setsid(); /* no terminal of ours is its own: it hears of our end from us, and cannot type there (TIOCSTI) */
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
     signal(SIGPIPE, SIG_IGN);

@@ -160,6 +160,22 @@ def test_the_daemon_stops_all_tasks_when_it_is_told_to():
     d.stop()
 
 
+def test_the_interrupt_key_of_a_terminal_is_heard_once(tmp_path):
+    """It reaches all of the terminal's process group (termios(3), INTR); who is told twice waits for no task."""
+    wrapper = tmp_path / "cloisterd"
+    wrapper.write_text(f'#!/bin/sh\nexec setsid {BINARY} "$@"\n')  # a process group of its own
+    wrapper.chmod(0o755)
+    d = Daemon(wrapper, "--stop-tasks-on-shutdown")
+    task = d.start_task("/bin/sh", "-c", "trap 'sleep 1; exit 7' INT; echo up; while :; do sleep 0.1; done")
+    wait_until(lambda: d.get(f"/v1/tasks/{task['id']}/logs").body, 10, "the handler")
+    os.killpg(d.process.pid, signal.SIGINT)
+    assert d.process.wait(30) == 0
+    assert not pathlib.Path(f"/proc/{task['pid']}").exists()
+    d.start()
+    assert d.task(task["id"])["exit"]["code"] == 7
+    d.stop()
+
+
 def test_while_it_stops_it_takes_no_more():
     d = Daemon(BINARY, "--stop-tasks-on-shutdown")
     script = "import signal,time; signal.signal(signal.SIGINT, signal.SIG_IGN); print('up', flush=True); time.sleep(60)"
