@@ -27,7 +27,8 @@
 #include "supervisor/record.h"
 #include "supervisor/supervisor.h"
 
-enum { CLEAR_KILL_MS = 10000, SUPERVISOR_END_MS = 10000, BACKLOG = 16 };
+/* LEFTOVERS_MS: for all that is left at start; who cannot be killed must not keep us from serving the others. */
+enum { CLEAR_KILL_MS = 10000, LEFTOVERS_MS = 5000, LEFTOVER_MS = 100, SUPERVISOR_END_MS = 10000, BACKLOG = 16 };
 
 static int socket_address(const struct policy *p, const char *id, struct sockaddr_un *a)
 {
@@ -140,7 +141,7 @@ void launch_task(struct launcher *l, const char *id, bool again, int spec_fd, in
 
 /* Without groups: the task's pid 1, which takes its namespace with it (pid_namespaces(7)). The record tells which
  * process that was. */
-static int kill_recorded(const struct policy *p, const char *id)
+static int kill_recorded(const struct policy *p, const char *id, int64_t timeout_ms)
 {
     struct run_status s, now;
     char path[256];
@@ -155,13 +156,13 @@ static int kill_recorded(const struct policy *p, const char *id)
         return 0; /* it has ended, and its pid may be another's */
     syscall(SYS_pidfd_send_signal, fd, SIGKILL, NULL, 0);
     struct pollfd ended = {.fd = fd, .events = POLLIN};
-    if (poll(&ended, 1, CLEAR_KILL_MS) == 1)
+    if (poll(&ended, 1, (int)timeout_ms) == 1)
         return 0;
     errno = ETIMEDOUT;
     return -1;
 }
 
-static int clear_now(struct launcher *l, const char *id, bool files, struct err *e)
+static int clear_now(struct launcher *l, const char *id, bool files, int64_t kill_ms, struct err *e)
 {
     char path[256];
 
@@ -169,7 +170,7 @@ static int clear_now(struct launcher *l, const char *id, bool files, struct err 
 
     if (await_supervisor(l->policy, id) < 0)
         return err_step(e, SUPERVISOR_STEP, errno, "the task's supervisor lives");
-    if ((tracked ? cgroup_kill(&l->cgroups, id, CLEAR_KILL_MS) : kill_recorded(l->policy, id)) < 0)
+    if ((tracked ? cgroup_kill(&l->cgroups, id, kill_ms) : kill_recorded(l->policy, id, kill_ms)) < 0)
         return err_step(e, "cgroup_kill", errno, "processes of the task are left");
     if (cgroup_remove(&l->cgroups, id) < 0)
         return err_step(e, "cgroup_remove", errno, "the task's cgroup is left");
@@ -204,7 +205,7 @@ pid_t clear_task(struct launcher *l, const struct launcher_request *r, int reply
         return pid;
     keep_only(reply_sock);
     memcpy(reply.id, r->id, sizeof(reply.id));
-    if (clear_now(l, r->id, r->op == REMOVE_TASK, &reply.err) == 0)
+    if (clear_now(l, r->id, r->op == REMOVE_TASK, CLEAR_KILL_MS, &reply.err) == 0)
         network_clear(l->policy, r->id);
     _exit(message_send(reply_sock, &reply.head, NULL, 0) < 0);
 }
@@ -230,15 +231,21 @@ void task_files(struct launcher *l, const char *id, int channel)
         _exit(0);
 }
 
+struct leftovers {
+    struct launcher *launcher;
+    int64_t deadline; /* CLOCK_BOOTTIME, ms */
+};
+
 static void clear_leftover(void *arg, const char *id)
 {
-    struct launcher *l = arg;
+    const struct leftovers *all = arg;
+    int64_t left = all->deadline - clock_mono_ms();
     struct err e = {0};
 
-    if (!id_valid(id) || supervisor_lives(l->policy, id))
+    if (!id_valid(id) || supervisor_lives(all->launcher->policy, id))
         return;
     log_info("task %s: its supervisor is gone; what it left is cleared", id);
-    if (clear_now(l, id, false, &e) < 0)
+    if (clear_now(all->launcher, id, false, left > LEFTOVER_MS ? left : LEFTOVER_MS, &e) < 0)
         log_error("task %s: %s", id, e.detail);
 }
 
@@ -258,9 +265,11 @@ static void clear_sockets(const struct policy *p)
 
 void clear_leftovers(struct launcher *l)
 {
-    cgroup_each(&l->cgroups, clear_leftover, l);
+    struct leftovers all = {l, clock_mono_ms() + LEFTOVERS_MS};
+
+    cgroup_each(&l->cgroups, clear_leftover, &all);
     clear_sockets(l->policy);
-    userns_each(l->policy, clear_leftover, l);
+    userns_each(l->policy, clear_leftover, &all);
     /* Plugins may take their time: no start waits for what is over. */
     if (network_clear_stale(l->policy, true) && fork() == 0) {
         close_range(3, ~0U, 0); /* a next launcher must find our sockets free */

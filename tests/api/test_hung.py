@@ -265,3 +265,23 @@ def test_a_stop_ends_a_restart_that_waits(hung):
     assert end["code"] == 3 and end["reason"] == "stopped while it was restarted"
     g.delete(task)
     g.check()
+
+
+def test_what_a_dead_supervisor_left_does_not_hold_up_the_next_daemon(hung):
+    hang, g, d = hung
+    task = hang_up(hang.silence, g, d)
+    g.done = True
+    g.thread.join()  # the daemon does not answer all the time here
+    status = pathlib.Path(f"/proc/{task['pid']}/status").read_text()
+    supervisor = int(next(line for line in status.splitlines() if line.startswith("PPid:")).split()[1])
+    d.process.kill()
+    d.process.wait()
+    os.kill(supervisor, signal.SIGKILL)
+    began = time.monotonic()
+    d.start()
+    assert time.monotonic() - began < 15
+    others_go_on(g, d)
+    hang.abort()
+    wait_until(lambda: d.task(task["id"])["state"] == "lost", 20, "the end of what is left")
+    g.delete(task)
+    assert not [group for group in d.groups() if task["id"] in group]
