@@ -122,8 +122,10 @@ static int detach(struct netns *ns, struct err *e)
     _cleanup_json_ struct json *state = read_state(ns);
     int rc = 0;
 
-    if (!state)
+    if (!state) {
+        ports_release(ns->policy, ns->key); /* of one that was cut short before it was noted */
         return 0;
+    }
     _cleanup_close_ int lock = lock_bridge(ns->policy);
     struct cni_attachment a = attachment(ns, state);
     if (lock < 0)
@@ -341,8 +343,10 @@ static int clear_one(void *arg, const char *key)
     _cleanup_netns_ struct netns ns = {.dir_fd = -1};
     _cleanup_free_ char *member =
         s->id ? xasprintf("%s/netns/spaces/%s/members/%s", s->policy->run_dir, key, s->id) : NULL;
+    char own[NETNS_KEY];
 
-    if (member && access(member, F_OK) < 0)
+    key_of(&(struct network_spec){0}, s->id ? s->id : "", own); /* maybe without a member yet */
+    if (member && access(member, F_OK) < 0 && strcmp(key, own) != 0)
         return 0;
     s->found = true;
     if (!s->probe_only && netns_open(&ns, s->policy, key, false) == 0)

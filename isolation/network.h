@@ -65,7 +65,7 @@ bool network_addresses_meet(const char *a, const char *b);
 /* Reserves the ports of s (all or none) and fills status. 409 or step "network". */
 int ports_reserve(const struct network_spec *s, const struct policy *p, const char *key, struct net_status *status,
                   struct err *e);
-/* Releases all that key has. */
+/* Releases all that key has; also by who alone holds the lock of its directory. */
 void ports_release(const struct policy *p, const char *key);
 /* The portMappings of CNI's conventions; NULL when there are none. */
 struct json *ports_mappings(const struct network_spec *s, const struct net_status *status);

@@ -138,6 +138,7 @@ int ports_reserve(const struct network_spec *s, const struct policy *p, const ch
     _cleanup_close_ int dir_fd = open_ports(p);
     if (dir_fd < 0)
         return err_step(e, "network", errno, "cannot open the list of host ports");
+    ports_release(p, key); /* of an attachment that was cut short */
     for (size_t i = 0; i < s->ports.n && i < NET_PORTS_MAX; i++) {
         if (reserve(dir_fd, key, &ports[i], &status->ports[i], i, e) < 0) {
             ports_release(p, key);

@@ -12,6 +12,7 @@ import time
 import pytest
 
 from conftest import BINARY, Daemon, wait_until
+from fault_sweep import traced
 from roots import make_image
 
 CNI = pathlib.Path("/usr/lib/cni")
@@ -635,3 +636,28 @@ def test_the_default_configuration_is_written_and_the_operators_is_preferred(dae
         assert "plugins.cni.version.fake" in d.get("/v1/attributes").json["attributes"]
     finally:
         d.stop()
+
+
+@needs_bridge
+def test_a_supervisor_that_dies_before_it_attaches_leaves_no_port(bridged):
+    d, before = bridged, bridged.census()
+    spec = {"command": "/bin/true", **net("bridge", ports=[{"host": 18080, "task": 80}])}
+    with traced(d.process.pid, "-f", "-e", "trace=renameat", "-e", "inject=renameat:signal=KILL:when=1"):
+        reply = d.post("/v1/tasks", spec)  # it dies as it is about to note what the attachment needs
+    assert reply.status == 500 and reply.json["code"] == "launch_cut_short", reply.body
+    for row in d.rows():
+        assert d.request("DELETE", f"/v1/tasks/{row}").status == 204
+    d.assert_as_before(before)
+    delete(d, d.post("/v1/tasks?wait=exited", spec).json)
+    d.assert_as_before(before)
+
+
+@needs_bridge
+def test_a_supervisor_that_dies_before_it_is_a_member_leaves_no_directory(bridged):
+    d, before = bridged, bridged.census()
+    with traced(d.process.pid, "-f", "-e", "trace=mkdirat", "-e", "inject=mkdirat:signal=KILL:when=3") as trace:
+        assert d.post("/v1/tasks", {"command": "/bin/true", **net("bridge")}).status == 500
+    assert '"members"' in trace.text, trace.text
+    for row in d.rows():
+        assert d.request("DELETE", f"/v1/tasks/{row}").status == 204
+    d.assert_as_before(before)
