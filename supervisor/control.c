@@ -21,20 +21,12 @@ static void client_drop(struct client *c)
     c->source = NULL;
 }
 
-/* To every connected server; how many took it. */
-static int send_all(struct supervision *s, const struct message_head *h)
+/* To every connected server. */
+static void send_all(struct supervision *s, const struct message_head *h)
 {
-    int n = 0;
-
-    for (int i = 0; i < CLIENTS_MAX; i++) {
-        if (s->clients[i].fd < 0)
-            continue;
-        if (message_send(s->clients[i].fd, h, NULL, 0) < 0)
+    for (int i = 0; i < CLIENTS_MAX; i++)
+        if (s->clients[i].fd >= 0 && message_send(s->clients[i].fd, h, NULL, 0) < 0)
             client_drop(&s->clients[i]);
-        else
-            n++;
-    }
-    return n;
 }
 
 void control_broadcast(struct supervision *s)
@@ -42,30 +34,42 @@ void control_broadcast(struct supervision *s)
     send_all(s, &s->status.head);
 }
 
-struct untold {
+enum { FAILURES_KEPT = 128 /* as many as a new connection takes at once */ };
+
+struct failure {
     struct session_status status;
-    struct untold *next;
+    struct failure *next;
 };
 
-/* Without a server there are no new sessions: no more wait here than can live at once. */
-void control_tell_session(struct supervision *s, const struct session_status *status)
+/* The last failures, oldest first: there may be no server now, or one that dies before it has written them down. */
+static void keep_failure(struct supervision *s, const struct session_status *status)
 {
-    if (send_all(s, &status->head) > 0 || status->state != SESSION_FAILED)
+    struct failure **at = &s->failures, *oldest = s->failures;
+    size_t n = 0;
+
+    for (; *at; at = &(*at)->next)
+        n++;
+    *at = xcalloc(1, sizeof(**at));
+    (*at)->status = *status;
+    if (n < FAILURES_KEPT)
         return;
-    struct untold *u = xcalloc(1, sizeof(*u));
-    u->status = *status;
-    u->next = s->untold;
-    s->untold = u;
+    s->failures = oldest->next;
+    free(oldest);
 }
 
-static void tell_untold(struct supervision *s, int fd)
+void control_tell_session(struct supervision *s, const struct session_status *status)
 {
-    while (s->untold && message_send(fd, &s->untold->status.head, NULL, 0) == 0) {
-        struct untold *u = s->untold;
+    send_all(s, &status->head);
+    if (status->state == SESSION_FAILED)
+        keep_failure(s, status);
+}
 
-        s->untold = u->next;
-        free(u);
-    }
+static void tell_failures(const struct supervision *s, int fd)
+{
+    const struct failure *f = s->failures;
+
+    while (f && message_send(fd, &f->status.head, NULL, 0) == 0)
+        f = f->next;
 }
 
 static void signal_main(struct supervision *s, const struct supervisor_request *r, struct err *e)
@@ -210,7 +214,7 @@ static void on_listen(void *arg, uint32_t events)
         client_add(s, fd) < 0)
         close(fd);
     else
-        tell_untold(s, fd);
+        tell_failures(s, fd);
 }
 
 int control_init(struct supervision *s, struct err *e)

@@ -177,7 +177,8 @@ enum session_state { SESSION_STARTING = 1, SESSION_RUNNING, SESSION_EXITED, SESS
 
 /* supervisor -> server over the channel (SOCK_SEQPACKET), at once and at each change, of which only the latest counts;
  * and the record <task_dir>/execs/<id>/record. The end of the channel without an end of the session: see the record.
- * Since version 3 also to every connected server, like a run_status: once when the command runs, once at the end. */
+ * Since version 3 also to every connected server, like a run_status: once when the command runs, once at the end. The
+ * last failures are told again to each server that connects: an older one writes them down twice. */
 struct session_status {
     struct message_head head;
     uint32_t state; /* enum session_state */

@@ -15,7 +15,7 @@ enum { CLIENTS_MAX = 8, END_KILL_MS = 10000, SPEC_MAX = 8 << 20 };
 
 struct supervision;
 struct session;
-struct untold;
+struct failure;
 
 struct client { /* a connected server */
     struct supervision *owner;
@@ -54,7 +54,7 @@ struct supervision {
     struct loop_source *stuck_timer;  /* it was killed and has not ended */
     const char *kill_reason;          /* why we killed it ourselves, or NULL */
     struct session *sessions;         /* exec sessions: session.h */
-    struct untold *untold;            /* failures of sessions that no server has heard of: control.c */
+    struct failure *failures;         /* of sessions: each server is told the last ones: control.c */
     struct {
         int64_t before; /* status.oom_kills when the run began */
         int fd;         /* the kernel's word, or -1 */
@@ -134,7 +134,7 @@ void supervision_update(struct supervision *s, int spec_fd, struct err *e);
 /* control.c */
 int control_init(struct supervision *s, struct err *e);
 void control_broadcast(struct supervision *s); /* the status to every connected server */
-/* A session's start or end, to every connected server. A failure, of which nothing is kept on disk, waits for one. */
+/* A session's start or end, to every connected server; a failure, of which nothing is on disk, also to later ones. */
 void control_tell_session(struct supervision *s, const struct session_status *status);
 
 #endif

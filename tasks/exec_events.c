@@ -6,6 +6,7 @@
 
 #include "base/buf.h"
 #include "base/cleanup.h"
+#include "base/clock.h"
 #include "base/log.h"
 #include "tasks/exec.h"
 #include "tasks/registry_internal.h"
@@ -21,6 +22,7 @@ struct exec_told {
     struct session *v;
     struct map by_id;
     int64_t oldest; /* time of the oldest event that is kept: what happened before it is not told again */
+    int64_t since;  /* when it was made: another server may have told what is older */
 };
 
 /* --- one event ---------------------------------------------------------------------------------------------------- */
@@ -75,24 +77,6 @@ static void emit_lost(struct registry *r, const struct task *t, const struct ses
     events_emit(r, EVENT_EXEC_LOST, t, j);
 }
 
-void exec_events_apply(struct registry *r, const struct task *t, struct exec_told *told, const struct session_status *s)
-{
-    struct session_status known = *s;
-    char id[ID_LEN + 1];
-
-    memcpy(id, s->id, ID_LEN);
-    id[ID_LEN] = '\0';
-    if (t->removal || !id_valid(id) || !exec_status_accept(&known, id))
-        return;
-    const struct session *x = told ? map_get(&told->by_id, id) : NULL;
-    if (s->state == SESSION_RUNNING && !(x && x->started))
-        emit_started(r, t, &known);
-    else if (s->state == SESSION_EXITED && !(x && x->ended))
-        emit_exited(r, t, &known);
-    else if (s->state == SESSION_FAILED)
-        emit_failed(r, t, &known);
-}
-
 /* --- what is on disk, and what the log holds of it ---------------------------------------------------------------- */
 
 static bool mark(void *arg, const struct event_row *v)
@@ -130,6 +114,45 @@ static int read_log(struct registry *r, const struct task *t, struct exec_told *
     return 0;
 }
 
+struct search { /* for the failure of a session */
+    const char *id;
+    bool found;
+};
+
+static bool find_failure(void *arg, const struct event_row *v)
+{
+    struct search *x = arg;
+    struct err e = {0};
+
+    if (strcmp(v->type, event_type_name(EVENT_EXEC_FAILED)) != 0)
+        return true;
+    _cleanup_json_ struct json *j = json_parse(v->data, strlen(v->data), &e);
+    const char *id = j ? json_string(json_get(j, "session")) : NULL;
+    x->found = id && strcmp(id, x->id) == 0;
+    return !x->found;
+}
+
+/* Nothing of it is on disk, so its supervisor tells it to each server anew. When the log cannot be read now the next
+ * server will tell it. */
+static bool failure_told(struct registry *r, const struct task *t, const struct exec_told *told,
+                         const struct session_status *s)
+{
+    struct search x = {.id = s->id};
+    int64_t oldest = 0;
+    struct err e = {0};
+
+    if (s->finished_at >= told->since)
+        return false;
+    if (events_read(r, NULL, events_first(r) - 1, 1, take_time, &oldest, &e) < 0 ||
+        events_read(r, t->id, 0, INT_MAX, find_failure, &x, &e) < 0) {
+        log_error("task %s: the failure of a session is not told: %s", t->id, e.detail);
+        return true;
+    }
+    if (!x.found)
+        events_pending(r, t->id, find_failure, &x);
+    return x.found || s->finished_at < oldest;
+}
+
 static void recover_session(struct registry *r, const struct task *t, const struct exec_told *told, struct session *x,
                             bool over)
 {
@@ -155,10 +178,11 @@ struct exec_told *exec_events_recover(struct registry *r, const struct task *t, 
 {
     _cleanup_free_ char(*ids)[ID_LEN + 1] = NULL;
     size_t n = t->removal ? 0 : exec_list(t, &ids);
-
-    if (n == 0)
-        return NULL;
     struct exec_told *told = xcalloc(1, sizeof(*told));
+
+    told->since = clock_real_ns();
+    if (n == 0)
+        return told;
     told->v = xcalloc(n, sizeof(*told->v));
     for (size_t i = 0; i < n; i++) { /* oldest first */
         memcpy(told->v[i].id, ids[n - 1 - i], sizeof(told->v[i].id));
@@ -177,4 +201,24 @@ void exec_told_free(struct exec_told *told)
     map_free(&told->by_id);
     free(told->v);
     free(told);
+}
+
+/* --- what its supervisor tells ------------------------------------------------------------------------------------ */
+
+void exec_events_apply(struct registry *r, const struct task *t, struct exec_told *told, const struct session_status *s)
+{
+    struct session_status known = *s;
+    char id[ID_LEN + 1];
+
+    memcpy(id, s->id, ID_LEN);
+    id[ID_LEN] = '\0';
+    if (t->removal || !id_valid(id) || !exec_status_accept(&known, id))
+        return;
+    const struct session *x = told ? map_get(&told->by_id, id) : NULL;
+    if (s->state == SESSION_RUNNING && !(x && x->started))
+        emit_started(r, t, &known);
+    else if (s->state == SESSION_EXITED && !(x && x->ended))
+        emit_exited(r, t, &known);
+    else if (s->state == SESSION_FAILED && !(told && failure_told(r, t, told, &known)))
+        emit_failed(r, t, &known);
 }

@@ -150,8 +150,8 @@ struct exec_told; /* what the scan of a task's sessions has told: its supervisor
 void exec_events_apply(struct registry *r, const struct task *t, struct exec_told *told,
                        const struct session_status *s);
 /* Emits what the sessions of t on disk have become and the log does not hold yet. over: its supervisor is gone, so
- * those that have no end are lost; t itself has not been told to have ended. NULL when there are no sessions: then the
- * log is not read. The caller frees the result. */
+ * those that have no end are lost; t itself has not been told to have ended. The log is not read when there are no
+ * sessions. The caller frees the result. */
 struct exec_told *exec_events_recover(struct registry *r, const struct task *t, bool over);
 void exec_told_free(struct exec_told *told); /* NULL allowed */
 

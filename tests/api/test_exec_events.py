@@ -8,6 +8,7 @@ import time
 from conftest import wait_until
 from test_exec import execs, execute, safely, sh, start
 from test_events import events, of_task
+from test_settle import database
 
 ENDLESS = ("/bin/sleep", "1000")
 UNTIL_GO = ("/bin/sh", "-c", "until [ -e /local/go ]; do sleep 0.02; done; exit 5")
@@ -144,6 +145,26 @@ def test_a_failure_that_no_server_heard_of(own_daemon):
     with Absence(d):
         pass
     assert len(told(d, task)) == 1
+
+
+def test_a_failure_that_its_server_did_not_live_to_write_down(own_daemon):
+    """The supervisor has told it; to the next server it tells it again."""
+    d = own_daemon
+    task = d.start_task(*ENDLESS)
+    assert execute(d, task, "/first").status == 422
+    with database(d) as db:
+        db.execute("BEGIN IMMEDIATE")
+        assert execute(d, task, "/no/such/file").status == 422
+        with Absence(d):
+            db.execute("ROLLBACK")
+    wait_until(lambda: len(told(d, task)) == 2, what="the failure")
+    assert execute(d, task, "/third").status == 422
+    wait_until(lambda: len(told(d, task)) == 3, what="the failure")
+    for _ in range(2):
+        with Absence(d):
+            pass
+        time.sleep(0.5)
+        assert [e for e, _ in told(d, task)] == ["exec.failed"] * 3 and len(set(told(d, task))) == 3
 
 
 def test_sessions_of_a_supervisor_that_died_are_lost(own_daemon):
