@@ -10,8 +10,16 @@
 #include "base/clock.h"
 #include "tasks/events.h"
 
-/* A turn of a follower reads at most PAGE * PAGES rows; a list looks at at most SCAN_MAX. */
-enum { LIMIT_MAX = 1000, LIMIT_USUAL = 100, PAGE = 128, PAGES = 8, FILL = 32768, SCAN_MAX = 10000 };
+/* A turn of a follower reads at most PAGE * PAGES rows; a list looks at at most SCAN_MAX, and ends at PAGE_BYTES. */
+enum {
+    LIMIT_MAX = 1000,
+    LIMIT_USUAL = 100,
+    PAGE = 128,
+    PAGES = 8,
+    FILL = 32768,
+    SCAN_MAX = 10000,
+    PAGE_BYTES = 4 << 20
+};
 
 struct reader {
     struct request *q;
@@ -170,6 +178,11 @@ static void check_lost(struct reader *r)
     put(r, r->after, r->text.data);
 }
 
+static bool has_room(const struct reader *r)
+{
+    return r->left > 0 && r->feed.out.len < FILL && r->items.len < PAGE_BYTES;
+}
+
 static bool on_row(void *arg, const struct event_row *v)
 {
     struct reader *r = arg;
@@ -180,7 +193,7 @@ static bool on_row(void *arg, const struct event_row *v)
         put_event(r, v);
         r->left--;
     }
-    return r->left > 0 && r->feed.out.len < FILL;
+    return has_room(r);
 }
 
 /* Reads on by up to n rows; true when that was all there is. */
@@ -193,7 +206,7 @@ static bool read_page(struct reader *r, int n, struct err *e)
     r->rows = 0;
     if (r->after < last && events_read(r->registry, r->task, r->after, n, on_row, r, e) < 0)
         return true;
-    if (r->rows == n || r->left <= 0 || r->feed.out.len >= FILL)
+    if (r->rows == n || !has_room(r))
         return false;
     r->after = last; /* the rest is of other tasks */
     return true;

@@ -8,7 +8,8 @@
 #include "base/cleanup.h"
 #include "tasks/events.h"
 
-enum { LIMIT_MAX = 1000, LIMIT_USUAL = 100, WAIT_MAX_MS = 300000 };
+/* A page ends at LIMIT items, or after the one that makes it longer than PAGE_BYTES. */
+enum { LIMIT_MAX = 1000, LIMIT_USUAL = 100, PAGE_BYTES = 4 << 20, WAIT_MAX_MS = 300000 };
 
 /* --- list --------------------------------------------------------------------------------------------------------- */
 
@@ -111,7 +112,7 @@ void tasks_list(struct request *q)
     for (struct task *t = begin(r, &f); t; t = f.ascending ? t->next : t->prev) {
         if (!matches(q, &f, t))
             continue;
-        if (n == f.limit) {
+        if (n == f.limit || b.len > PAGE_BYTES) {
             next = last->id;
             break;
         }

@@ -1,10 +1,13 @@
 """Tasks are listed, found, signalled, stopped and deleted."""
+import concurrent.futures
 import ctypes
 import json
 import os
 import signal
 import threading
 import time
+
+import pytest
 
 from conftest import Reply, UnixConnection, wait_until
 from fault_sweep import traced
@@ -31,6 +34,24 @@ def test_list_filters_and_pages(daemon):
         seen += [t["id"] for t in page["items"]]
         cursor = f"&cursor={page.get('next_cursor')}"
     assert seen == ids[::-1] and "next_cursor" not in page
+
+
+@pytest.mark.parametrize("path, labels, size, tasks, each", [("/v1/tasks?", 8, 110000, 8, 1),
+                                                             ("/v1/events?type=task.&", 1, 16000, 80, 4)])
+def test_a_page_of_large_items_is_short(own_daemon, path, labels, size, tasks, each):
+    """No request makes the server hold a thousand of them."""
+    spec = {"labels": {f"l{n}": "x" * size for n in range(labels)}}
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        made = {f.result()["id"] for f in [pool.submit(own_daemon.run, "/bin/true", **spec) for _ in range(tasks)]}
+    listed, cursor, pages = [], "", 0
+    while cursor is not None:
+        reply = own_daemon.get(f"{path}limit=1000{cursor}")
+        assert reply.status == 200 and len(reply.body) < 6 << 20
+        listed += [item.get("id") or item["task"] for item in reply.json["items"]]
+        cursor = f"&cursor={reply.json['next_cursor']}" if "next_cursor" in reply.json else None
+        pages += 1
+    assert pages == 2 and sorted(listed) == sorted([*made] * each)
+    assert own_daemon.post("/v1/gc", {}).json == {"removed": tasks}
 
 
 def test_etags(daemon):
