@@ -11,6 +11,12 @@ struct range { /* one element of the header */
     int quality; /* thousandths */
 };
 
+/* Between 0 and 1 (RFC 9110, 12.4.2), also when the client sends infinity or no number. */
+static int thousandths(double q)
+{
+    return q >= 1 ? 1000 : q > 0 ? (int)(q * 1000 + 0.5) : 0;
+}
+
 static const char *next_range(const char *p, struct range *r)
 {
     p += strspn(p, " \t,");
@@ -21,7 +27,7 @@ static const char *next_range(const char *p, struct range *r)
     while (*p && *p != ',') {
         p += strspn(p, " \t;");
         if ((p[0] == 'q' || p[0] == 'Q') && p[1] == '=')
-            r->quality = (int)(strtod(p + 2, NULL) * 1000 + 0.5);
+            r->quality = thousandths(strtod(p + 2, NULL));
         p += strcspn(p, ",;");
     }
     return p;

@@ -27,6 +27,9 @@ static void test_picks(void **state)
         {"text/plain;q=0, */*", 1},
         {"text/plain;q=0", -1},
         {"image/png,application/json", -1},
+        {"text/plain;q=inf, text/event-stream", 0},
+        {"text/plain;q=1e300", 0},
+        {"text/plain;q=nan, text/event-stream", 2},
         {"text", -1},
         {",;,", -1},
     };
