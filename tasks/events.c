@@ -10,7 +10,9 @@
 #include "base/log.h"
 #include "tasks/registry_internal.h"
 
-enum { PENDING_MAX = 100000, PRUNE_SLACK = 64, PRUNE_STEP = 512, ROW_BYTES = 100, LABELS_MAX = 16384 };
+/* PENDING_MAX: bytes of events that wait for a store that fails. They are in memory, and later in one transaction, for
+ * which there must be room. */
+enum { PENDING_MAX = 8 << 20, PRUNE_SLACK = 64, PRUNE_STEP = 512, ROW_BYTES = 100, LABELS_MAX = 16384 };
 
 static const char *const names[EVENT_TYPES] = {
     [EVENT_SERVER_STARTED] = "server.started",
@@ -83,6 +85,16 @@ static void free_event(struct event *v)
     free(v);
 }
 
+static int64_t size_of(const struct event *v)
+{
+    const char *const texts[] = {event_type_name(v->type), v->task, v->name, v->labels, v->data};
+    int64_t n = ROW_BYTES;
+
+    for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++)
+        n += texts[i] ? (int64_t)strlen(texts[i]) : 0;
+    return n;
+}
+
 /* Labels larger than LABELS_MAX are left out: no task may fill the log. */
 static char *labels_text(const struct task *t)
 {
@@ -101,7 +113,7 @@ void events_emit(struct registry *r, enum event_type type, const struct task *t,
 {
     struct event_log *l = &r->events;
 
-    if (l->npending == PENDING_MAX) { /* the store has failed for long; readiness tells */
+    if (l->pending_bytes > PENDING_MAX) { /* the store has failed for long; readiness tells */
         log_error("event %s dropped: too many wait for the store", event_type_name(type));
         json_free(data);
         return;
@@ -117,7 +129,7 @@ void events_emit(struct registry *r, enum event_type type, const struct task *t,
     }
     *(l->last_pending ? &l->last_pending->next : &l->pending) = v;
     l->last_pending = v;
-    l->npending++;
+    l->pending_bytes += size_of(v);
     registry_settle_later(r);
 }
 
@@ -135,7 +147,7 @@ void events_forget(struct registry *r, const char *task, enum event_type type)
             continue;
         }
         *at = v->next;
-        l->npending--;
+        l->pending_bytes -= size_of(v);
         free_event(v);
     }
 }
@@ -152,16 +164,6 @@ static struct event_row row_of(const struct event *v, int64_t seq)
                               .name = v->name,
                               .labels = v->labels,
                               .data = v->data};
-}
-
-static int64_t size_of(const struct event *v)
-{
-    const char *const texts[] = {event_type_name(v->type), v->task, v->name, v->labels, v->data};
-    int64_t n = ROW_BYTES;
-
-    for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++)
-        n += texts[i] ? (int64_t)strlen(texts[i]) : 0;
-    return n;
 }
 
 /* By number and by size, in small steps, so that no single change pays for all, and not for each event anew. */
@@ -228,7 +230,7 @@ void events_written(struct registry *r, const struct event_range *g)
     l->range = *g;
     l->range.last = last;
     l->pending = l->last_pending = NULL;
-    l->npending = 0;
+    l->pending_bytes = 0;
     while (v) {
         struct event *next = v->next;
         struct event_row row = row_of(v, ++l->range.last);

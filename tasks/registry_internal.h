@@ -31,7 +31,7 @@ struct event_range {      /* what is kept */
 struct event_log {
     struct event_range range;
     struct event *pending, *last_pending;
-    size_t npending;
+    int64_t pending_bytes;
     bool failed; /* the last try to write */
     struct events_watch *watches;
     unsigned int telling; /* depth */

@@ -14,7 +14,7 @@ import time
 
 import pytest
 
-from conftest import BINARY, MountedDaemon, wait_until
+from conftest import BINARY, MountedDaemon, Reply, UnixConnection, wait_until
 
 
 FS_IOC_GETFLAGS, FS_TOPDIR_FL = 0x80086601, 0x20000  # linux/fs.h, on 64 bits
@@ -104,6 +104,22 @@ def test_deletion_frees_a_full_disk(small):
     wait_until(small.ready, 15, "readiness")
     assert small.run("/bin/true")["exit"]["code"] == 0
     small.free()
+
+
+def test_what_waits_for_a_full_disk_is_bounded(small):
+    """Else it would take all memory, and need more room at once than there will be."""
+    task = small.start_task("/bin/sleep", "300", labels={"large": "x" * 16000})
+    small.fill()
+    refused(small)
+    connection = UnixConnection(small.socket)
+    for _ in range(1800):
+        connection.request("POST", f"/v1/tasks/{task['id']}/signal", '{"signal": "SIGCONT"}',
+                           {"Content-Type": "application/json"})
+        assert Reply(connection.getresponse()).status == 204
+    small.free()
+    wait_until(small.ready, 15, "readiness")
+    assert small.run("/bin/true")["exit"]["code"] == 0
+    assert "dropped: too many wait" in (small.dir / "log").read_text()
 
 
 def test_a_server_that_starts_on_a_full_disk_serves(small):
