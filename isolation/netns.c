@@ -166,14 +166,21 @@ int netns_sweep(struct netns *n, const char *id)
     if (!d)
         return -1;
     for (struct dirent *entry; (entry = readdir(d));) {
-        if (entry->d_name[0] == '.')
+        if (entry->d_name[0] == '.' || (id && strcmp(id, entry->d_name) == 0))
             continue;
-        if (member_lives(fd, entry->d_name) && !(id && strcmp(id, entry->d_name) == 0))
+        if (member_lives(fd, entry->d_name))
             left++;
         else if (unlinkat(fd, entry->d_name, 0) < 0)
             return -1;
     }
     return left;
+}
+
+int netns_leave(struct netns *n, const char *id)
+{
+    _cleanup_free_ char *name = xasprintf("members/%s", id);
+
+    return unlinkat(n->dir_fd, name, 0) < 0 && errno != ENOENT ? -1 : 0;
 }
 
 int netns_remove(struct netns *n, bool all)

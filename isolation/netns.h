@@ -35,9 +35,12 @@ int netns_make(struct netns *n);
 bool netns_pinned(const struct netns *n);
 /* Makes the task a member: an fd that holds the lock, or -1 with errno. */
 int netns_join(struct netns *n, const char *id);
-/* Removes the members whose supervisor is gone (and the one named id, which may be NULL). How many are left, or -1 with
- * errno. */
+/* Removes the members whose supervisor is gone, but not the one named id, which may be NULL. How many others are left,
+ * or -1 with errno. */
 int netns_sweep(struct netns *n, const char *id);
+/* Removes the member named id. The last of all stays one until all is undone: who finds it can go on with that. 0 or -1
+ * with errno. */
+int netns_leave(struct netns *n, const char *id);
 /* Lets go of the namespace; with all, also removes the directory. 0 or -1 with errno. */
 int netns_remove(struct netns *n, bool all);
 /* Calls fn for the key of each directory. Stops at the first result that is not 0, and returns it. */

@@ -265,16 +265,17 @@ static int namespace_inode(const char *path, ino_t *inode, struct err *e)
 /* In the locked directory: the namespace, membership, the bridge. */
 static int enter(struct netns *ns, struct network *n, const struct network_spec *s, const char *id, struct err *e)
 {
-    int members = netns_sweep(ns, NULL);
+    /* A member first: what is made, or begun to be undone, has somebody by whom it is found. */
+    n->member_fd = netns_join(ns, id);
+    int members = n->member_fd < 0 ? -1 : netns_sweep(ns, id);
 
     if (members < 0)
-        return err_step(e, "network", errno, "cannot look for the members of %s", ns->key);
+        return err_step(e, "network", errno, "cannot become a member of %s", ns->key);
     /* What the dead have left is no start for the living. */
     if (members == 0 && (detach(ns, e) < 0 || (netns_remove(ns, false) < 0 &&
                                                err_step(e, "network", errno, "cannot remove an old namespace") < 0)))
         return -1;
-    n->member_fd = netns_join(ns, id);
-    if (n->member_fd < 0 || netns_make(ns) < 0)
+    if (netns_make(ns) < 0)
         return err_step(e, "network", errno, "cannot make the network namespace");
     snprintf(n->pin, sizeof(n->pin), "%s", ns->pin);
     if (namespace_inode(ns->pin, &n->inode, e) < 0)
@@ -293,8 +294,8 @@ static void leave(struct netns *ns, struct network *n, const char *id)
     }
     if (left == 0)
         destroy(ns);
-    else if (left < 0)
-        log_error("network %s: cannot look for its members: %s", ns->key, strerror(errno));
+    else if (left < 0 || (id && netns_leave(ns, id) < 0))
+        log_error("network %s: cannot leave it: %s", ns->key, strerror(errno));
 }
 
 int network_setup(struct network *n, const struct network_spec *s, const struct policy *p, const char *id,
@@ -341,12 +342,11 @@ static int clear_one(void *arg, const char *key)
 {
     struct search *s = arg;
     _cleanup_netns_ struct netns ns = {.dir_fd = -1};
-    _cleanup_free_ char *member =
-        s->id ? xasprintf("%s/netns/spaces/%s/members/%s", s->policy->run_dir, key, s->id) : NULL;
-    char own[NETNS_KEY];
+    _cleanup_free_ char *members = xasprintf("%s/netns/spaces/%s/members", s->policy->run_dir, key);
+    _cleanup_free_ char *member = xasprintf("%s/%s", members, s->id ? s->id : "");
 
-    key_of(&(struct network_spec){0}, s->id ? s->id : "", own); /* maybe without a member yet */
-    if (member && access(member, F_OK) < 0 && strcmp(key, own) != 0)
+    /* Where there is no list of members yet, whoever was to be the first may have been cut short. */
+    if (s->id && access(member, F_OK) < 0 && access(members, F_OK) == 0)
         return 0;
     s->found = true;
     if (!s->probe_only && netns_open(&ns, s->policy, key, false) == 0)

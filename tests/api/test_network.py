@@ -661,3 +661,17 @@ def test_a_supervisor_that_dies_before_it_is_a_member_leaves_no_directory(bridge
     for row in d.rows():
         assert d.request("DELETE", f"/v1/tasks/{row}").status == 204
     d.assert_as_before(before)
+
+
+def test_a_supervisor_that_dies_on_its_way_into_or_out_of_a_group_leaves_nothing(own_daemon):
+    d, before = own_daemon, own_daemon.census()
+    spec = {"command": "/bin/sleep", "args": ["60"], **net("group", group="cut")}
+    with traced(d.process.pid, "-f", "-e", "trace=mkdirat", "-e", "inject=mkdirat:signal=KILL:when=3"):
+        assert d.post("/v1/tasks", spec).json["code"] == "launch_cut_short"
+    d.assert_as_before(before)
+    task = d.post("/v1/tasks", spec).json
+    with traced(supervisor(task), "-e", "trace=umount2", "-e", "inject=umount2:signal=KILL:when=1"):
+        assert d.post(f"/v1/tasks/{task['id']}/stop", {"timeout": "0s"}).status == 202
+        assert d.wait_ended(task["id"])["state"] == "lost"
+    delete(d, task)
+    d.assert_as_before(before)
