@@ -1,5 +1,6 @@
 """The host is started again: all processes are gone, and the boot id is another. The build with faults lets the daemon
 take the boot id from its environment."""
+import contextlib
 import os
 import signal
 
@@ -31,10 +32,10 @@ def ours(d):
 
 def reboot(d, prepare=lambda: None):
     pids = ours(d)
-    for pid in sorted(pids):
-        os.kill(pid, signal.SIGSTOP)  # all at once: none sees another's end
-    for pid in sorted(pids):
-        os.kill(pid, signal.SIGKILL)
+    for signum in (signal.SIGSTOP, signal.SIGKILL):  # all at once: none sees another's end
+        for pid in sorted(pids):
+            with contextlib.suppress(ProcessLookupError):  # one of a script's own
+                os.kill(pid, signum)
     d.process.wait(20)
     wait_until(lambda: not pids & set(processes(d.binary)) and not d.processes(), 20, "the end of all processes")
     prepare()
