@@ -154,6 +154,7 @@ def test_a_removal_that_was_begun_is_finished_by_the_next_server(in_memory):
     wait_until(lambda: in_memory.ready() and in_memory.server_pid() != server)
     wait_until(lambda: not in_memory.rows() and not in_memory.directories(), 20, "the removal")
     os.kill(removal.helper, signal.SIGCONT)
+    wait_until(lambda: not alive(removal.helper), 10, "the helper's end")  # it holds the file system
 
 
 def test_a_removal_does_not_keep_the_next_launcher_from_its_sockets(in_memory):
@@ -166,6 +167,7 @@ def test_a_removal_does_not_keep_the_next_launcher_from_its_sockets(in_memory):
     in_memory.start()
     wait_until(lambda: not in_memory.rows() and not in_memory.directories(), 20, "the removal")
     os.kill(removal.helper, signal.SIGCONT)
+    wait_until(lambda: not alive(removal.helper), 10, "the helper's end")  # it holds the file system
 
 
 def test_a_supervisor_that_does_not_answer_is_not_taken_for_dead(own_daemon):
