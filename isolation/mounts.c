@@ -1,6 +1,7 @@
 /* The file systems of a task that are not the host's (own directories, /dev, /proc, /sys), and the change of root. */
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mount.h>
@@ -182,11 +183,18 @@ int step_sys(struct entry *c, struct err *e)
     return each(c, "sys", hidden, mask, e);
 }
 
+int enter_namespace_root(void)
+{
+    _cleanup_close_ int ns = open("/proc/self/ns/mnt", O_RDONLY | O_CLOEXEC);
+
+    return ns < 0 ? -1 : setns(ns, CLONE_NEWNS);
+}
+
 int step_pivot_root(struct entry *c, struct err *e)
 {
     struct stat root, up;
 
-    if (fchdir(c->root_fd) < 0)
+    if (enter_namespace_root() < 0 || fchdir(c->root_fd) < 0)
         return err_step(e, "pivot_root", errno, "cannot enter the root");
     if (c->b->policy->no_pivot_root) {
         /* As switch_root(8) does. The old root stays below the new one; a walk up ends on top of the stack. */

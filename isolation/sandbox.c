@@ -89,11 +89,16 @@ void sandbox_close_mounts(struct sandbox *b)
     volumes_close(b);
 }
 
+/* Of all mounts of the namespace, also of those outside our root. */
 static int step_mount_propagation(struct entry *c, struct err *e)
 {
+    _cleanup_close_ int root = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
+
     (void)c;
-    if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
+    if (root < 0 || enter_namespace_root() < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
         return err_step(e, "mount_propagation", errno, "cannot make the mounts private");
+    if (fchdir(root) < 0 || chroot(".") < 0)
+        return err_step(e, "mount_propagation", errno, "cannot go back to the daemon's root");
     return 0;
 }
 

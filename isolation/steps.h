@@ -117,6 +117,10 @@ int step_dev(struct entry *c, struct err *e);
 int step_proc(struct entry *c, struct err *e);
 int step_sys(struct entry *c, struct err *e);
 int step_pivot_root(struct entry *c, struct err *e);
+/* mounts.c. Root and working directory become the root of our mount namespace (setns(2)). It is another than the
+ * daemon's where that runs in a chroot(2), and pivot_root(2) from there would leave all of it around the task's root. 0
+ * or -1 with errno. */
+int enter_namespace_root(void);
 int step_work_dir(struct entry *c, struct err *e);
 int step_command(struct entry *c, struct err *e);
 int step_verify(struct entry *c, struct err *e);

@@ -424,7 +424,8 @@ def test_without_the_new_mount_calls_roots_are_the_same(places, calls):
 
 @pytest.mark.skipif(os.uname().machine != "x86_64", reason="the numbers are x86-64's")
 @pytest.mark.parametrize("call,number,steps", [
-    ("setns", 308, {"readonly": "rootfs"}), ("unshare", 272, dict.fromkeys(MODES, "cgroup_namespace")),
+    ("setns", 308, {**dict.fromkeys(MODES, "mount_propagation"), "readonly": "rootfs"}),
+    ("unshare", 272, dict.fromkeys(MODES, "cgroup_namespace")),
     ("copy_file_range", 326, {}),
     ("mount", 165, dict.fromkeys(MODES, "mount_propagation")), ("fstatfs", 138, dict.fromkeys(MODES, "rootfs")),
     ("renameat2", 316, {}), ("symlinkat", 266, {"overlay": "dev", "readonly": "rootfs", "copy": "rootfs"})])
