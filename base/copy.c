@@ -10,12 +10,12 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <sys/xattr.h>
 #include <unistd.h>
 
 #include "base/buf.h"
 #include "base/cleanup.h"
+#include "base/file.h"
 #include "base/ids.h"
 
 enum { CHUNK = 8 << 20, DEPTH_MAX = 200, ATTRIBUTE_MAX = 64 << 10 };
@@ -178,11 +178,8 @@ static int copy_below(struct copy *c, int src_fd, int dst_fd, int depth);
 
 static int copy_child_directory(struct copy *c, int src_dir, int dst_dir, const char *name, int depth)
 {
-    struct open_how how = {
-        .flags = O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC,
-        .resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_XDEV,
-    };
-    int src = (int)syscall(SYS_openat2, src_dir, name, &how, sizeof(how));
+    int src = file_open_resolve(src_dir, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW,
+                                RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_XDEV);
 
     if (src < 0 && errno != EXDEV)
         return has_vanished(errno) || errno == ELOOP || errno == ENOTDIR ? 0 : -1;

@@ -19,7 +19,7 @@
 #include "base/buf.h"
 #include "base/cleanup.h"
 
-enum { TREE_DEPTH_MAX = 64 }; /* fds open at once while a tree is removed */
+enum { TREE_DEPTH_MAX = 64 /* fds open at once while a tree is removed */, OPEN_TRIES = 128 };
 
 int file_read(int dirfd, const char *path, size_t max, char **out, size_t *len)
 {
@@ -167,15 +167,22 @@ const char *file_below(const char *path, const char *dir)
     return path[len] ? path + len + 1 : path + len;
 }
 
+int file_open_resolve(int dirfd, const char *path, int flags, uint64_t resolve)
+{
+    struct open_how how = {.flags = (uint64_t)(flags | O_CLOEXEC), .resolve = resolve};
+    int fd, tries = OPEN_TRIES;
+
+    do
+        fd = (int)syscall(SYS_openat2, dirfd, path, &how, sizeof(how));
+    while (fd < 0 && errno == EAGAIN && --tries > 0);
+    return fd;
+}
+
 /* st_dev would not tell a bind mount of the same filesystem apart: only the kernel knows where a mount begins. */
 static int open_to_remove(int dirfd, const char *name)
 {
-    struct open_how how = {
-        .flags = O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW,
-        .resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_XDEV,
-    };
-
-    return (int)syscall(SYS_openat2, dirfd, name, &how, sizeof(how));
+    return file_open_resolve(dirfd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW,
+                             RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_XDEV);
 }
 
 struct removal_walk {

@@ -4,6 +4,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <sys/types.h>
 
 /* Reads at most max bytes of a file; caller frees *out (NUL-terminated). EFBIG when it is larger. */
@@ -20,6 +21,9 @@ int file_mkdirs(const char *path, mode_t mode);
 /* Tells the file system that the directories in this one have nothing to do with each other, so that it puts them apart
  * (FS_TOPDIR_FL, the attribute T of chattr(1)). Those that know no such hint are left as they are. */
 void file_set_topdir(const char *path);
+/* openat2(2), close-on-exec, resolve as there. Where a ".." is kept below a directory EAGAIN says that something on the
+ * host was renamed or mounted meanwhile: it is tried again. fd or -1. */
+int file_open_resolve(int dirfd, const char *path, int flags, uint64_t resolve);
 /* rm -rf of one name in dirfd (no path), never following links nor crossing into another mount. ENOENT is success. */
 int file_remove_tree(int dirfd, const char *name);
 /* Data in memory that nobody can change any more (memfd_create(2), sealed), to be read from its start. fd or -1. */

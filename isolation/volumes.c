@@ -7,7 +7,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "base/buf.h"
@@ -99,9 +98,7 @@ static uint64_t attrs_of(const struct volume *v, const struct volume_mount *m)
  */
 static int open_path(const char *path)
 {
-    struct open_how how = {.flags = O_PATH | O_CLOEXEC, .resolve = RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS};
-
-    return (int)syscall(SYS_openat2, AT_FDCWD, path, &how, sizeof(how));
+    return file_open_resolve(AT_FDCWD, path, O_PATH, RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS);
 }
 
 void volumes_look(const struct sandbox *b, size_t i)

@@ -3,13 +3,11 @@
 #include <fcntl.h>
 #include <linux/openat2.h>
 #include <string.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/file.h"
 #include "supervisor/files_internal.h"
-
-enum { TRIES = 100 };
 
 static const char *const tops[] = {"alloc", "local", "tmp"}; /* the task's own; its secrets are never among them */
 
@@ -54,17 +52,8 @@ bool files_is_top(const char *name)
 
 static int open_beneath(int dirfd, const char *path, int flags, uint64_t more)
 {
-    struct open_how how = {
-        .flags = (uint64_t)(flags | O_CLOEXEC),
-        .resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_XDEV | more,
-    };
-
-    int fd, tries = TRIES;
-
-    do /* EAGAIN: something on the host was renamed or mounted while a ".." was followed (openat2(2)) */
-        fd = (int)syscall(SYS_openat2, dirfd, *path ? path : ".", &how, sizeof(how));
-    while (fd < 0 && errno == EAGAIN && --tries > 0);
-    return fd;
+    return file_open_resolve(dirfd, *path ? path : ".", flags,
+                             RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_XDEV | more);
 }
 
 int files_top(const struct files_job *job, const char **rest, struct err *e)

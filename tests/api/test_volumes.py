@@ -10,6 +10,7 @@ import tempfile
 import pytest
 
 from conftest import BINARY, Daemon, wait_until
+from fault_sweep import traced
 from roots import make_image
 
 MODES = ["overlay", "readonly", "copy"]
@@ -216,6 +217,14 @@ def test_links_to_a_place_stay_inside(volumes, host, mode, link):
     task = volumes.sh("cat /inside/file; ls -A /inside/sub", root=mode, chroot="image", volume_mounts=at(link))
     assert out(task) == "host\nbelow\n"
     assert os.listdir(host.image / "inside") == [] and not pathlib.Path("/inside").exists()
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_path_is_tried_again_when_the_host_has_changed_meanwhile(volumes, mode):
+    """openat2(2), EAGAIN: any rename or mount on the host, while a ".." is followed."""
+    with traced(volumes.process.pid, "-f", "-e", "trace=openat2", "-e", "inject=openat2:error=EAGAIN:when=1+2") as trace:
+        task = volumes.sh("cat /inside/file", root=mode, chroot="image", volume_mounts=at("/upward"), work_dir="/upward")
+    assert out(task) == "host\n" and trace.text.count("EAGAIN") > 3
 
 
 @pytest.mark.parametrize("mode", MODES)
