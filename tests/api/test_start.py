@@ -1,4 +1,5 @@
 """How the daemon starts where it has less than it wants: another user, fewer capabilities, no account for the server."""
+import contextlib
 import os
 import pathlib
 import pwd
@@ -146,9 +147,12 @@ def test_the_server_is_never_root():
 def test_the_server_has_no_hand_in_the_launchers_loop(own_daemon):
     """Who can add to an epoll instance chooses the pointers that its owner follows (epoll_ctl(2), data)."""
     def instances(pid):
-        fds = pathlib.Path(f"/proc/{pid}/fd")
-        return {pathlib.Path(f"/proc/{pid}/fdinfo/{fd.name}").read_text() for fd in fds.iterdir()
-                if os.readlink(fd) == "anon_inode:[eventpoll]"}
+        found = set()
+        for fd in pathlib.Path(f"/proc/{pid}/fd").iterdir():
+            with contextlib.suppress(FileNotFoundError):  # closed since
+                if os.readlink(fd) == "anon_inode:[eventpoll]":
+                    found.add(pathlib.Path(f"/proc/{pid}/fdinfo/{fd.name}").read_text())
+        return found
     launchers = instances(own_daemon.process.pid)
     assert launchers and all("tfd:" in i for i in launchers), "what it waits for is told, and tells them apart"
     assert not launchers & instances(own_daemon.server_pid())
