@@ -54,6 +54,8 @@ static int jail(const char *dir, bool writes, struct err *e)
 
     if (tree < 0 && errno == ENOSYS)
         tree = open(dir, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (tree < 0 && errno == ENOENT) /* it is being removed */
+        return err_set(e, 404, "file_not_found", "the task has no files any more");
     if (tree < 0 || fchdir(tree) < 0 || chroot(".") < 0 || chdir("/") < 0)
         return err_step(e, "files", errno, "cannot confine the access to files");
     return take_fd(&tree);

@@ -11,6 +11,7 @@ import urllib.parse
 import pytest
 
 from conftest import BINARY, Daemon, UnixConnection, wait_until
+from fault_sweep import traced
 
 SECRET = "/etc/shadow"
 
@@ -459,6 +460,15 @@ def test_no_process_is_left(own_daemon):
     d.assert_as_before(before)
     supervisor = d.task(task["id"])["pid"]
     assert supervisor
+
+
+def test_files_of_a_task_that_is_being_removed(own_daemon):
+    """Its directory goes between one step of the reader and the next."""
+    d = own_daemon
+    files = Files(d, d.sh("echo result > /local/out")["id"])
+    with traced(d.process.pid, "-f", "-e", "trace=open_tree", "-e", "inject=open_tree:error=ENOENT") as trace:
+        refused(files.get("local/out"), 404, "file_not_found")
+    assert "ENOENT" in trace.text and files.get("local/out").body == b"result\n"
 
 
 def test_files_on_a_limited_disk(own_daemon):
