@@ -18,7 +18,7 @@ def alive(pid):
     """Not counting a zombie, which the host's init has yet to reap."""
     try:
         return pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
         return False
 
 
