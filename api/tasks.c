@@ -298,7 +298,7 @@ void tasks_delete(struct request *q)
     if (!t)
         return;
     if (check_if_match(q, t->version, &e) < 0) {
-        request_registry(q); /* no answer tells what a crash could take back */
+        registry_settle(unsettled_registry(q)); /* no answer tells what a crash could take back */
         reply_problem(q, &e);
         return;
     }

@@ -10,8 +10,8 @@ enum { RETRY_MS = 1000 };
 
 struct unsettled { /* a task whose row is older than itself */
     char id[ID_LEN + 1];
-    bool tell; /* the subscribers have not heard of it */
-    enum task_removal stored;
+    bool tell;                /* the subscribers have not heard of it */
+    enum task_removal stored; /* how far its removal was when it was written: one may begin as others are told */
     struct unsettled *next;
 };
 

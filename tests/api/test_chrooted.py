@@ -1,18 +1,11 @@
 """The daemon itself runs in a chroot(2): its tasks and their sessions are in roots of their own all the same."""
-import subprocess
-
 import pytest
 
 from conftest import BINARY, Daemon, wait_until
+from test_start import LEAVE_CHROOT
 
 PYTHON = "/usr/bin/python3"
 ROOT_OF = "import os; s = os.stat('/'); print(s.st_dev, s.st_ino)"
-# chroot(2): "a process can escape by doing this". Who is root in a task may call it.
-ESCAPE = f"""import os
-os.chroot('/local')
-for _ in range(64): os.chdir('..')
-os.chroot('.')
-{ROOT_OF}"""
 
 
 class ChrootedDaemon(Daemon):
@@ -49,7 +42,7 @@ def test_a_session_is_in_the_tasks_root(chrooted):
 
 @pytest.mark.parametrize("root", ["overlay", "readonly"])
 def test_nothing_of_the_host_is_around_the_root(chrooted, root):
-    task = chrooted.run(PYTHON, "-c", f"{ROOT_OF}\n{ESCAPE}", user="root", root=root)
+    task = chrooted.run(PYTHON, "-c", f"{ROOT_OF}\n{LEAVE_CHROOT}\n{ROOT_OF}", user="root", root=root)
     assert task["exit"]["code"] == 0, task
     own, reached = map(identity, task["output"]["stdout"].splitlines())
     assert reached == own

@@ -15,14 +15,14 @@ from conftest import BINARY, Daemon, wait_until
 USER = pwd.getpwnam("games")  # an ordinary account of every Debian
 AS_USER = ["setpriv", f"--reuid={USER.pw_uid}", f"--regid={USER.pw_gid}", "--clear-groups"]
 # chroot(2): "the superuser can escape from a chroot jail"; this is how.
-ESCAPE = """
+LEAVE_CHROOT = """
 import os
 os.makedirs('/tmp/jail', exist_ok=True)
 os.chroot('/tmp/jail')
 for _ in range(64): os.chdir('..')
 os.chroot('.')
-print(sorted(os.listdir('/')))
 """
+ESCAPE = LEAVE_CHROOT + "print(sorted(os.listdir('/')))"
 CONTAINER = "chown,dac_override,fowner,fsetid,kill,mknod,net_bind_service,setfcap,setgid,setpcap,setuid,sys_chroot"
 
 
